@@ -1,0 +1,218 @@
+"""Everything the log can raise, in one tree. An error is named after what its reader should do.
+
+    MillstreamError
+    └── LogError
+        ├── RetriableError                 try again; the log is fine
+        │   ├── LogTimeoutError
+        │   ├── CoordinatorLoadError
+        │   ├── ConcurrentTransactionsError
+        │   ├── RebalanceInProgressError
+        │   └── UnstableOffsetCommitError
+        ├── ConfigError                    a setting is wrong: change it
+        │   └── InvalidTopicError
+        ├── UnknownTopicError              create the topic, or mend the name
+        ├── TopicExistsError
+        ├── OffsetOutOfRangeError          seek somewhere that exists
+        ├── RecordTooLargeError            raise max.message.bytes, or send less
+        ├── BufferFullError
+        ├── CorruptRecordError             stored or sent bytes are not what they claim
+        ├── StorageError                   the disk failed: the partition refuses writes until reopened
+        ├── LogLockedError                 another process owns the directory
+        ├── LogClosedError
+        ├── ProducerFencedError            another producer took over: stop
+        ├── InvalidProducerEpochError
+        ├── OutOfOrderSequenceError
+        ├── InvalidTxnStateError
+        ├── UnknownMemberError             rejoin the group
+        ├── IllegalGenerationError
+        └── GroupNotEmptyError
+
+`retriable` says whether the same call may succeed later. `kafka_code` is the number Kafka's protocol
+has for the case (Kafka protocol guide, error codes).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BufferFullError",
+    "ConcurrentTransactionsError",
+    "ConfigError",
+    "CoordinatorLoadError",
+    "CorruptRecordError",
+    "GroupNotEmptyError",
+    "IllegalGenerationError",
+    "InvalidProducerEpochError",
+    "InvalidTopicError",
+    "InvalidTxnStateError",
+    "LogClosedError",
+    "LogError",
+    "LogLockedError",
+    "LogTimeoutError",
+    "MillstreamError",
+    "OffsetOutOfRangeError",
+    "OutOfOrderSequenceError",
+    "ProducerFencedError",
+    "RebalanceInProgressError",
+    "RecordTooLargeError",
+    "RetriableError",
+    "StorageError",
+    "TopicExistsError",
+    "UnknownMemberError",
+    "UnknownTopicError",
+    "UnstableOffsetCommitError",
+]
+
+
+class MillstreamError(Exception):
+    """The root of every error Millstream raises on purpose."""
+
+    retriable: ClassVar[bool] = False
+
+
+class LogError(MillstreamError):
+    """Something the log refuses or could not do."""
+
+    kafka_code: ClassVar[int] = -1
+
+
+class RetriableError(LogError):
+    """The same call may succeed later; nothing was changed."""
+
+    retriable = True
+
+
+class LogTimeoutError(RetriableError):
+    """The wait ended before the log answered. For a produce: the record may still be written."""
+
+    kafka_code = 7
+
+
+class CoordinatorLoadError(RetriableError):
+    """The coordinator is still reading its topic."""
+
+    kafka_code = 14
+
+
+class ConcurrentTransactionsError(RetriableError):
+    """The previous transaction of this transactional id is still being completed."""
+
+    kafka_code = 51
+
+
+class RebalanceInProgressError(RetriableError):
+    """The group is rebalancing; join it again."""
+
+    kafka_code = 27
+
+
+class UnstableOffsetCommitError(RetriableError):
+    """A committed offset is part of a transaction that has not ended."""
+
+    kafka_code = 88
+
+
+class ConfigError(LogError):
+    """A setting has a value it cannot have, or does not exist."""
+
+    kafka_code = 40
+
+
+class InvalidTopicError(ConfigError):
+    """A topic name breaks Kafka's rules: 1 to 249 characters of [a-zA-Z0-9._-], not "." or ".."."""
+
+    kafka_code = 17
+
+
+class UnknownTopicError(LogError):
+    """The topic or the partition does not exist."""
+
+    kafka_code = 3
+
+
+class TopicExistsError(LogError):
+    """A topic of that name exists already."""
+
+    kafka_code = 36
+
+
+class OffsetOutOfRangeError(LogError):
+    """The offset lies before the log start offset or after the end."""
+
+    kafka_code = 1
+
+
+class RecordTooLargeError(LogError):
+    """A record, or the batch made of it, is larger than max.message.bytes."""
+
+    kafka_code = 10
+
+
+class BufferFullError(LogError):
+    """The producer's buffer stayed full for max.block.ms."""
+
+    kafka_code = 7
+
+
+class CorruptRecordError(LogError):
+    """Bytes that should be a record batch are not one: checksum, length or field is wrong."""
+
+    kafka_code = 2
+
+
+class StorageError(LogError):
+    """The disk failed. After a failed write or fsync nothing is known about the file, so the
+    partition takes no more writes until the log is opened again (recovery finds what is true)."""
+
+    kafka_code = 56
+
+
+class LogLockedError(LogError):
+    """Another process has the directory open. The message says which, and how to share it."""
+
+
+class LogClosedError(LogError):
+    """The log, producer or consumer was closed."""
+
+
+class ProducerFencedError(LogError):
+    """A newer producer with the same transactional id took over. This one must stop."""
+
+    kafka_code = 90
+
+
+class InvalidProducerEpochError(LogError):
+    """A batch carries an older producer epoch than the partition has seen."""
+
+    kafka_code = 47
+
+
+class OutOfOrderSequenceError(LogError):
+    """A batch of an idempotent producer leaves a gap in the sequence."""
+
+    kafka_code = 45
+
+
+class InvalidTxnStateError(LogError):
+    """The call does not fit the state the transaction is in."""
+
+    kafka_code = 48
+
+
+class UnknownMemberError(LogError):
+    """The group coordinator does not know this member (any more); join again."""
+
+    kafka_code = 25
+
+
+class IllegalGenerationError(LogError):
+    """The member speaks for a generation of the group that is over: a zombie."""
+
+    kafka_code = 22
+
+
+class GroupNotEmptyError(LogError):
+    """The group still has members; stop them first."""
+
+    kafka_code = 68

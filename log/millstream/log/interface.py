@@ -1,0 +1,267 @@
+"""The one interface streams, connect and users see; every kind of log fits it.
+
+`open_log("file:DIR")` and `open_log("memory:")` answer it in this process; `kafka://` will answer it
+over the network. Offsets, groups, isolation and transactions mean what they mean in Apache Kafka.
+Times are milliseconds, event times milliseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from .record import (
+    ConsumerGroupMetadata,
+    Headers,
+    OffsetAndMetadata,
+    Record,
+    RecordBatch,
+    RecordMetadata,
+    TopicDescription,
+    TopicPartition,
+)
+
+__all__ = ["Consumer", "Isolation", "Log", "OffsetReset", "Producer", "RebalanceListener"]
+
+Isolation = Literal["read_committed", "read_uncommitted"]
+OffsetReset = Literal["earliest", "latest", "none"]
+RebalanceListener = Callable[[Collection[TopicPartition]], Awaitable[None]]
+
+
+class Producer(Protocol):
+    """Writes records. Idempotent always; transactional when it was given a `transactional_id`."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        headers: Headers = (),
+    ) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged.
+
+        Many `send`s waited for together (`asyncio.gather`) share batches and fsyncs.
+
+        Raises:
+            UnknownTopicError, RecordTooLargeError: nothing was written.
+            BufferFullError: the buffer stayed full for `max.block.ms`; nothing was written.
+            LogTimeoutError: not acknowledged within `delivery.timeout.ms`; it may still be written.
+            ProducerFencedError: another producer took over this transactional id.
+        """
+        ...
+
+    async def send_batch(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        *,
+        keys: Sequence[bytes | None] | None = None,
+        timestamps: Sequence[int] | None = None,
+        headers: Sequence[Headers] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Hand over many records at once, in columns; returns when they are in the buffer.
+
+        `flush()` or the end of the transaction waits for their acknowledgement and raises what went
+        wrong. Order per partition is kept. The sequences must not be changed afterwards.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Wait until everything handed over is acknowledged; raise the first failure."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """`async with producer.transaction():` commits at the end, aborts when the body raises."""
+        ...
+
+    async def begin_transaction(self) -> None: ...
+    async def commit_transaction(self) -> None:
+        """Flush, then commit. When it returns, read_committed readers see everything, for good."""
+        ...
+
+    async def abort_transaction(self) -> None: ...
+
+    async def send_offsets(
+        self,
+        offsets: Mapping[TopicPartition, int | OffsetAndMetadata],
+        *,
+        group: str | ConsumerGroupMetadata,
+    ) -> None:
+        """Commit consumer offsets as part of the open transaction.
+
+        Raises:
+            IllegalGenerationError, UnknownMemberError: the group moved on without this member.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """Reads records: by group (topics and `group` given), or by `assign`."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[Record]: ...
+
+    async def poll(self, timeout_ms: int = 1000, max_records: int = 500) -> list[Record]:
+        """Up to `max_records` records; empty when the wait ends with nothing to read."""
+        ...
+
+    async def poll_batches(self, timeout_ms: int = 1000) -> list[RecordBatch]:
+        """What can be read now, in columns, at most one `max.partition.fetch.bytes` a partition.
+
+        The position moves past what is returned.
+        """
+        ...
+
+    async def subscribe(
+        self,
+        topics: Collection[str],
+        *,
+        on_assigned: RebalanceListener | None = None,
+        on_revoked: RebalanceListener | None = None,
+        on_lost: RebalanceListener | None = None,
+    ) -> None: ...
+    async def assign(self, partitions: Collection[TopicPartition]) -> None: ...
+    def assignment(self) -> set[TopicPartition]: ...
+    def group_metadata(self) -> ConsumerGroupMetadata: ...
+
+    def position(self) -> dict[TopicPartition, int]:
+        """The next offset to be returned, for every assigned partition that has one yet."""
+        ...
+
+    async def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None: ...
+    async def seek_to_end(self, *partitions: TopicPartition) -> None: ...
+    async def seek_to_time(self, timestamp: int, *partitions: TopicPartition) -> None:
+        """To the first record with this timestamp or a later one; to the end where there is none."""
+        ...
+
+    def pause(self, *partitions: TopicPartition) -> None: ...
+    def resume(self, *partitions: TopicPartition) -> None: ...
+
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
+    ) -> None:
+        """Commit these offsets, or the current position, for the group."""
+        ...
+
+    async def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        """What the group committed; waits while a transaction holds an offset undecided."""
+        ...
+
+    async def lag(self) -> dict[TopicPartition, int]:
+        """Readable end (last stable offset under read_committed) minus position."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """An open log: topics, producers, consumers, and the offsets of groups."""
+
+    url: str
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = 1,
+        config: Mapping[str, str | int | float | bool] | None = None,
+        exist_ok: bool = False,
+    ) -> TopicDescription:
+        """Create a topic. `exist_ok` answers an existing topic as it is.
+
+        Raises:
+            TopicExistsError, InvalidTopicError, ConfigError: nothing was created.
+        """
+        ...
+
+    async def delete_topic(self, name: str) -> None: ...
+    async def topics(self) -> list[str]:
+        """Names of all topics, internal ones (`__...`) too, sorted."""
+        ...
+
+    async def describe_topic(self, name: str) -> TopicDescription:
+        """Raises UnknownTopicError when there is none of this name."""
+        ...
+
+    async def beginning_offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]: ...
+    async def end_offsets(
+        self, partitions: Collection[TopicPartition], isolation: Isolation = "read_committed"
+    ) -> dict[TopicPartition, int]:
+        """Where reading stops now: the last stable offset, or the high watermark."""
+        ...
+
+    async def offsets_for_time(
+        self, timestamps: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int | None]:
+        """Earliest offset whose timestamp is at least the given one; None where there is none."""
+        ...
+
+    async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Raise the log start offset: records before the given offset are gone for good."""
+        ...
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]: ...
+    async def alter_group_offsets(
+        self, group: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
+    ) -> None:
+        """Set committed offsets of a group without members. Raises GroupNotEmptyError."""
+        ...
+
+    async def delete_group(self, group: str) -> None:
+        """Forget a group and its offsets. Raises GroupNotEmptyError. Unknown groups are no error."""
+        ...
+
+    def producer(
+        self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
+    ) -> Producer:
+        """`config` takes Kafka's producer settings: `linger.ms`, `batch.size`, `compression.type`, ..."""
+        ...
+
+    def consumer(
+        self,
+        *topics: str,
+        group: str | None = None,
+        auto_offset_reset: OffsetReset = "earliest",
+        isolation: Isolation = "read_committed",
+        config: Mapping[str, str | int] | None = None,
+    ) -> Consumer:
+        """`config` takes Kafka's consumer settings: `enable.auto.commit`, `session.timeout.ms`, ..."""
+        ...
+
+    async def close(self) -> None: ...

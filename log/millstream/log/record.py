@@ -1,0 +1,144 @@
+"""The values that pass between the log and those who use it.
+
+A stream is moved in columns, not in records: a `RecordBatch` is four parallel lists, and a `Record`
+is made only when somebody asks for one. At a million records a second an object for each would cost
+more than everything else together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = [
+    "ConsumerGroupMetadata",
+    "Headers",
+    "OffsetAndMetadata",
+    "Record",
+    "RecordBatch",
+    "RecordMetadata",
+    "TopicDescription",
+    "TopicPartition",
+]
+
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Headers of one record, in order; a key may occur more than once (Kafka allows it)."""
+
+
+class TopicPartition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as read. `timestamp` is milliseconds since the Unix epoch; -1 where there is none."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMetadata:
+    """Where an acknowledged record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetAndMetadata:
+    """A committed position: the offset of the next record to read, and a note of up to 4096 bytes."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerGroupMetadata:
+    """Who commits offsets inside a transaction. A stale generation is refused (KIP-447).
+
+    A producer that is no member of the group leaves `generation` at -1 and `member_id` empty.
+    """
+
+    group: str
+    generation: int = -1
+    member_id: str = ""
+    group_instance_id: str | None = None
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """Records of one partition in columns: `keys[i]`, `values[i]`, `timestamps[i]`, `offsets[i]`.
+
+    `offsets` is a range, or a list where compaction or a transaction marker left gaps. `headers` is
+    None when no record of the batch has any, which is the usual case.
+    """
+
+    topic: str
+    partition: int
+    offsets: Sequence[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    timestamps: list[int]
+    headers: list[Headers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record."""
+        return self.offsets[-1] + 1
+
+    def __iter__(self) -> Iterator[Record]:
+        for i in range(len(self.values)):
+            yield self.record(i)
+
+    def record(self, i: int) -> Record:
+        """The record at index `i` of this batch."""
+        return Record(
+            self.topic,
+            self.partition,
+            self.offsets[i],
+            self.timestamps[i],
+            self.keys[i],
+            self.values[i],
+            self.headers[i] if self.headers is not None else (),
+        )
+
+    def slice(self, start: int, stop: int) -> RecordBatch:
+        """Records `start` to `stop` (exclusive) as a batch of their own."""
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            self.offsets[start:stop],
+            self.keys[start:stop],
+            self.values[start:stop],
+            self.timestamps[start:stop],
+            self.headers[start:stop] if self.headers is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """What `Log.describe_topic` answers. `config` holds every key, defaults included."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
