@@ -1,4 +1,4 @@
-"""Build steps that pyproject.toml cannot say: the optional compiled codec, and where the packages lie.
+"""Build steps that pyproject.toml cannot say: the compiled codec, and where the packages lie.
 
 The codec is one pure-Python source. When a C compiler is there it is compiled by Cython; when not,
 the same source runs interpreted, slower, and everything else is the same.

@@ -16,7 +16,7 @@
         ├── RecordTooLargeError            raise max.message.bytes, or send less
         ├── BufferFullError
         ├── CorruptRecordError             stored or sent bytes are not what they claim
-        ├── StorageError                   the disk failed: the partition refuses writes until reopened
+        ├── StorageError                   the disk failed: no writes until it is reopened
         ├── LogLockedError                 another process owns the directory
         ├── LogClosedError
         ├── ProducerFencedError            another producer took over: stop
@@ -27,8 +27,8 @@
         ├── IllegalGenerationError
         └── GroupNotEmptyError
 
-`retriable` says whether the same call may succeed later. `kafka_code` is the number Kafka's protocol
-has for the case (Kafka protocol guide, error codes).
+`retriable` says whether the same call may succeed later. `kafka_code` is the number that Kafka's
+protocol has for the case (Kafka protocol guide, error codes).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The one interface streams, connect and users see; every kind of log fits it.
 
-`open_log("file:DIR")` and `open_log("memory:")` answer it in this process; `kafka://` will answer it
-over the network. Offsets, groups, isolation and transactions mean what they mean in Apache Kafka.
+`open_log("file:DIR")` and `open_log("memory:")` answer it in this process. Offsets, groups, isolation and transactions mean what they mean in Apache Kafka.
 Times are milliseconds, event times milliseconds since the Unix epoch.
 """
 
@@ -155,7 +154,7 @@ class Consumer(Protocol):
     async def seek_to_beginning(self, *partitions: TopicPartition) -> None: ...
     async def seek_to_end(self, *partitions: TopicPartition) -> None: ...
     async def seek_to_time(self, timestamp: int, *partitions: TopicPartition) -> None:
-        """To the first record with this timestamp or a later one; to the end where there is none."""
+        """To the first record with this timestamp or a later one; without one, to the end."""
         ...
 
     def pause(self, *partitions: TopicPartition) -> None: ...
@@ -244,13 +243,13 @@ class Log(Protocol):
         ...
 
     async def delete_group(self, group: str) -> None:
-        """Forget a group and its offsets. Raises GroupNotEmptyError. Unknown groups are no error."""
+        """Forget a group and its offsets; an unknown one is no error. Raises GroupNotEmptyError."""
         ...
 
     def producer(
         self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
     ) -> Producer:
-        """`config` takes Kafka's producer settings: `linger.ms`, `batch.size`, `compression.type`, ..."""
+        """`config` takes Kafka's producer settings: `linger.ms`, `compression.type`, ..."""
         ...
 
     def consumer(
@@ -261,7 +260,7 @@ class Log(Protocol):
         isolation: Isolation = "read_committed",
         config: Mapping[str, str | int] | None = None,
     ) -> Consumer:
-        """`config` takes Kafka's consumer settings: `enable.auto.commit`, `session.timeout.ms`, ..."""
+        """`config` takes Kafka's consumer settings: `enable.auto.commit`, ..."""
         ...
 
     async def close(self) -> None: ...

@@ -38,7 +38,7 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as read. `timestamp` is milliseconds since the Unix epoch; -1 where there is none."""
+    """One record as read. `timestamp` is milliseconds since the Unix epoch, -1 if there is none."""
 
     topic: str
     partition: int
@@ -61,7 +61,7 @@ class RecordMetadata:
 
 @dataclass(frozen=True, slots=True)
 class OffsetAndMetadata:
-    """A committed position: the offset of the next record to read, and a note of up to 4096 bytes."""
+    """A committed position: the next offset to read, and a note of up to 4096 bytes."""
 
     offset: int
     metadata: str = ""
