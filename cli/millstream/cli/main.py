@@ -1,0 +1,55 @@
+"""The command `millstream`: the packages' own commands under one name.
+
+A command's module is imported when that command is used: `millstream run` must not wait for the
+database library of `millstream connect`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS = {
+    "demo": ("millstream.examples.flights.demo:demo", "The whole system on real flights."),
+    "run": ("millstream.streams.cli:run", "Run a stream app."),
+    "topology": ("millstream.streams.cli:topology", "Show what an app is made of."),
+    "replay": ("millstream.streams.cli:replay", "Run an app over history, beside the original."),
+    "reset": ("millstream.streams.cli:reset", "Make an app start again from the beginning."),
+    "connect": ("millstream.connect.cli:connect", "Run connectors from TOML files."),
+}
+"""Name -> (where it is, what it does). The text stands here so that `--help` imports nothing."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module_name), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="millstream")
+def millstream() -> None:
+    """Stream processing in Python on its own Kafka-format log: no server, exactly once.
+
+    Begin with `millstream demo`.
+    """
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    sys.exit(millstream())
