@@ -1,0 +1,178 @@
+"""Topic and broker settings: Kafka's names and Kafka's defaults, each with its unit and its reason.
+
+Where an embedded log wants another default than a Kafka cluster, the field says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import ConfigError, InvalidTopicError
+from .settings import INT32_MAX, LONG_MAX, SettingValue, describe, parse, setting
+
+__all__ = [
+    "CONSUMER_OFFSETS",
+    "INTERNAL_TOPICS",
+    "PARTITIONS_PER_TOPIC_MAX",
+    "TRANSACTION_STATE",
+    "BrokerConfig",
+    "Durability",
+    "TopicConfig",
+    "check_durability",
+    "check_topic_name",
+]
+
+Durability = Literal["fsync", "os"]
+
+CONSUMER_OFFSETS = "__consumer_offsets"
+TRANSACTION_STATE = "__transaction_state"
+INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS, TRANSACTION_STATE})
+
+PARTITIONS_PER_TOPIC_MAX = 10_000
+"""Each partition holds open files; a typo in a count must not create a million folders."""
+
+_TOPIC_NAME_LENGTH_MAX = 249
+_TOPIC_NAME_CHARACTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+)
+_DAY_MS = 86_400_000
+
+
+def check_topic_name(name: str) -> None:
+    """Raise InvalidTopicError unless Kafka would take this name for a topic."""
+    if not name or len(name) > _TOPIC_NAME_LENGTH_MAX:
+        raise InvalidTopicError(
+            f"Topic name {name!r} has {len(name)} characters; it can have 1 to "
+            f"{_TOPIC_NAME_LENGTH_MAX}."
+        )
+    if name in {".", ".."} or not _TOPIC_NAME_CHARACTERS.issuperset(name):
+        raise InvalidTopicError(
+            f'Topic name {name!r}: use letters, digits, ".", "_" and "-" only, and not "." or '
+            '".." alone.'
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig:
+    """Settings of one topic (Kafka's topic configs, Kafka's defaults)."""
+
+    cleanup_policy: tuple[str, ...] = setting(
+        ("delete",), "How old records go.", choices=("delete", "compact")
+    )
+    compression_type: str = setting(
+        "producer",
+        "`producer` keeps a batch as it was sent.",
+        choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
+    )
+    delete_retention_ms: int = setting(_DAY_MS, "Milliseconds a tombstone is kept.", minimum=0)
+    file_delete_delay_ms: int = setting(60_000, "Milliseconds before a file goes.", minimum=0)
+    flush_messages: int = setting(LONG_MAX, "Records between forced fsyncs.", minimum=1)
+    flush_ms: int = setting(LONG_MAX, "Milliseconds between forced fsyncs.", minimum=0)
+    index_interval_bytes: int = setting(4096, "Bytes of log between index entries.", minimum=0)
+    max_compaction_lag_ms: int = setting(LONG_MAX, "Milliseconds.", minimum=1)
+    max_message_bytes: int = setting(
+        1_048_588, "Bytes of one record batch, compressed.", minimum=0, maximum=INT32_MAX
+    )
+    message_timestamp_after_max_ms: int = setting(
+        3_600_000, "Milliseconds a timestamp may lie in the future.", minimum=0
+    )
+    message_timestamp_before_max_ms: int = setting(
+        LONG_MAX, "Milliseconds a timestamp may lie in the past.", minimum=0
+    )
+    message_timestamp_type: str = setting(
+        "CreateTime", "Whose time a record carries.", choices=("CreateTime", "LogAppendTime")
+    )
+    min_cleanable_dirty_ratio: float = setting(0.5, "Share of the log.", minimum=0, maximum=1)
+    min_compaction_lag_ms: int = setting(0, "Milliseconds.", minimum=0)
+    min_insync_replicas: int = setting(1, "Replicas; one node has one.", minimum=1)
+    preallocate: bool = setting(False, "Whether files get their full size at once.")
+    retention_bytes: int = setting(-1, "Bytes of a partition; -1 is no limit.", minimum=-1)
+    retention_ms: int = setting(7 * _DAY_MS, "Milliseconds; -1 keeps for ever.", minimum=-1)
+    segment_bytes: int = setting(
+        1 << 30,
+        "Bytes of one segment file; below 1 KiB nothing fits.",
+        minimum=1024,
+        maximum=INT32_MAX,
+    )
+    segment_index_bytes: int = setting(
+        10 << 20, "Bytes of one index file; an entry takes 8.", minimum=12, maximum=INT32_MAX
+    )
+    segment_jitter_ms: int = setting(0, "Milliseconds taken off segment.ms at random.", minimum=0)
+    segment_ms: int = setting(7 * _DAY_MS, "Milliseconds before a segment is closed.", minimum=1)
+    unclean_leader_election_enable: bool = setting(False, "Means nothing on one node.")
+
+    @classmethod
+    def parse(
+        cls, values: Mapping[str, SettingValue] | None = None, *, topic: str = "topic"
+    ) -> TopicConfig:
+        """From Kafka's names. Raises ConfigError that names the setting and what it can be."""
+        return parse(cls, values, f"Topic {topic}" if topic != "topic" else "Topic")
+
+    def to_strings(self) -> dict[str, str]:
+        """Every key, defaults included, as Kafka's tools show it."""
+        return describe(self)
+
+    @property
+    def is_log_append_time(self) -> bool:
+        """Whether records carry the broker's time instead of the producer's."""
+        return self.message_timestamp_type == "LogAppendTime"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Settings of one log as a whole (Kafka's broker configs)."""
+
+    auto_create_topics_enable: bool = setting(
+        True, "Whether writing to a topic that is not there creates it, as Kafka does."
+    )
+    flush_threads: int = setting(
+        4,
+        "Threads that fsync; the disk serves a few at once. 0 calls fsync on the event loop.",
+        minimum=0,
+        maximum=64,
+    )
+    group_initial_rebalance_delay_ms: int = setting(
+        0, "Kafka waits 3000 for members on other machines; an embedded group has none.", minimum=0
+    )
+    group_max_session_timeout_ms: int = setting(1_800_000, "Milliseconds.", minimum=1)
+    group_max_size: int = setting(INT32_MAX, "Members of one group.", minimum=1)
+    group_min_session_timeout_ms: int = setting(6_000, "Milliseconds.", minimum=1)
+    internal_topic_snapshot_bytes: int = setting(
+        16 << 20,
+        "Bytes an internal topic grows before its state is written anew and the rest is dropped.",
+        minimum=1 << 16,
+    )
+    log_flush_offset_checkpoint_interval_ms: int = setting(
+        60_000, "Milliseconds; what recovery has to scan after a crash.", minimum=1_000
+    )
+    num_partitions: int = setting(
+        1,
+        "Partitions of a topic created by writing to it.",
+        minimum=1,
+        maximum=PARTITIONS_PER_TOPIC_MAX,
+    )
+    offset_metadata_max_bytes: int = setting(4096, "Bytes of the note on an offset.", minimum=0)
+    offsets_topic_num_partitions: int = setting(
+        1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
+    )
+    transaction_max_timeout_ms: int = setting(900_000, "Milliseconds.", minimum=1)
+    transaction_state_log_num_partitions: int = setting(
+        1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, SettingValue] | None = None) -> BrokerConfig:
+        """From Kafka's names. Raises ConfigError that names the setting and what it can be."""
+        return parse(cls, values, "Log")
+
+
+def check_durability(value: str) -> Durability:
+    """Raise ConfigError unless `value` is a durability."""
+    if value == "fsync" or value == "os":
+        return value
+    raise ConfigError(
+        f"durability is {value!r}; it can be fsync (acknowledged records survive a power cut) or "
+        "os (they survive a killed process only)."
+    )

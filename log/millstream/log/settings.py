@@ -1,0 +1,136 @@
+"""Settings with Kafka's names: declared once as dataclass fields, parsed and described from there.
+
+`segment.bytes` in a mapping is the field `segment_bytes`. Values may be strings, as Kafka's tools
+give them, or plain Python values. An unknown name is an error that lists the near ones: a mistyped
+`retention.msec` that is silently ignored costs its owner a week of data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from .errors import ConfigError
+
+__all__ = ["INT32_MAX", "LONG_MAX", "SettingValue", "describe", "parse", "setting"]
+
+INT32_MAX = 2**31 - 1
+LONG_MAX = 2**63 - 1
+
+SettingValue = str | int | float | bool
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a setting may be: its unit or meaning, and its bounds or choices."""
+
+    about: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...] | None
+
+
+def setting(
+    default: Any,
+    about: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field that `parse` fills. The default's type is the setting's type."""
+    return field(default=default, metadata={"rule": Rule(about, minimum, maximum, choices)})
+
+
+def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what: str) -> Settings:
+    """Build the settings dataclass `kind` from a mapping with Kafka's names.
+
+    Args:
+        kind: a dataclass whose fields were made by `setting`.
+        values: names and values; those absent take their default.
+        what: whose settings these are, for messages ("topic orders", "producer").
+
+    Raises:
+        ConfigError: an unknown name or a value the setting cannot have.
+    """
+    known = {item.name.replace("_", "."): item for item in fields(kind)}  # type: ignore[arg-type]
+    parsed: dict[str, Any] = {}
+    for name, value in (values or {}).items():
+        item = known.get(name)
+        if item is None:
+            raise ConfigError(f"{what}: unknown setting {name!r}. {_near(name, list(known))}")
+        parsed[item.name] = _parsed(value, item.default, item.metadata["rule"], f"{what}: {name}")
+    return kind(**parsed)
+
+
+def describe(settings: object) -> dict[str, str]:
+    """Every setting under Kafka's name, as Kafka's tools print it."""
+    return {
+        item.name.replace("_", "."): _printed(getattr(settings, item.name))
+        for item in fields(settings)  # type: ignore[arg-type]
+    }
+
+
+def _printed(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _near(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"Known settings: {', '.join(sorted(known))}."
+
+
+def _parsed(value: SettingValue, default: object, rule: Rule, where: str) -> object:
+    if isinstance(default, bool):
+        return _parsed_bool(value, where)
+    if isinstance(default, int | float):
+        return _parsed_number(value, default, rule, where)
+    text = str(value).strip()
+    if isinstance(default, tuple):
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        for part in parts:
+            _check_choice(part, rule, where)
+        return parts
+    _check_choice(text, rule, where)
+    return text
+
+
+def _check_choice(text: str, rule: Rule, where: str) -> None:
+    if rule.choices is not None and text not in rule.choices:
+        raise ConfigError(f"{where} is {text!r}; it can be {', '.join(rule.choices)}.")
+
+
+def _parsed_bool(value: SettingValue, where: str) -> bool:
+    text = str(value).strip().lower()
+    if text not in {"true", "false"}:
+        raise ConfigError(f"{where} is {value!r}; it can be true or false.")
+    return text == "true"
+
+
+def _parsed_number(
+    value: SettingValue, default: int | float, rule: Rule, where: str
+) -> int | float:
+    number: int | float
+    try:
+        number = float(value) if isinstance(default, float) else int(value)
+        is_number = isinstance(value, str) or (number == value and not isinstance(value, bool))
+    except (ValueError, OverflowError):
+        is_number = False
+    if not is_number:
+        wanted = "a number" if isinstance(default, float) else "a whole number"
+        raise ConfigError(f"{where} is {value!r}; it must be {wanted}. {rule.about}")
+    if rule.minimum is not None and number < rule.minimum:
+        raise ConfigError(f"{where} is {number}; the least is {rule.minimum}. {rule.about}")
+    if rule.maximum is not None and number > rule.maximum:
+        raise ConfigError(f"{where} is {number}; the most is {rule.maximum}. {rule.about}")
+    return number
