@@ -1,0 +1,28 @@
+"""State stores: an in-memory overlay of what was written since the last commit, over a backing.
+
+Owns the stores, their backings (RocksDB, memory) and the shape of changelog keys. Does not own the
+order of a commit (`commit.py`) or the replay of a changelog (`restore.py`).
+"""
+
+from __future__ import annotations
+
+from .changelog import changelog_topic, repartition_topic, split_window_key, window_key
+from .memory import MemoryBacking
+from .store import Backing, Changes, KeyValueStore, StateStoreError
+from .window_store import WindowStore
+
+Store = KeyValueStore | WindowStore
+
+__all__ = [
+    "Backing",
+    "Changes",
+    "KeyValueStore",
+    "MemoryBacking",
+    "StateStoreError",
+    "Store",
+    "WindowStore",
+    "changelog_topic",
+    "repartition_topic",
+    "split_window_key",
+    "window_key",
+]
