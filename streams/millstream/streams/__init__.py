@@ -1,0 +1,1 @@
+"""Stream processing: apps of decorated functions over the topics of a Millstream log."""
