@@ -1,7 +1,8 @@
 """The one interface streams, connect and users see; every kind of log fits it.
 
-`open_log("file:DIR")` and `open_log("memory:")` answer it in this process. Offsets, groups, isolation and transactions mean what they mean in Apache Kafka.
-Times are milliseconds, event times milliseconds since the Unix epoch.
+`open_log("file:DIR")` and `open_log("memory:")` answer it in this process. Offsets, groups,
+isolation and transactions mean what they mean in Apache Kafka. Times are milliseconds, event times
+milliseconds since the Unix epoch.
 """
 
 from __future__ import annotations
