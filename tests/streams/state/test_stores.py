@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from millstream.streams.state import (
     Backing,
+    Checkpoint,
     KeyValueStore,
     MemoryBacking,
     StateStoreError,
@@ -31,6 +32,10 @@ from millstream.streams.state.rocks import RocksBacking
 KEYS = st.sampled_from([b"", b"a", b"b", b"bb", b"c", b"\xff", b"\xff\xff\xff\xff\xff"])
 VALUES = st.integers(0, 9)
 STARTS = st.sampled_from([-(1 << 40), -1, 0, 60_000, 120_000])
+
+
+def at(offset: int) -> Checkpoint:
+    return Checkpoint(offset, 1_000, "id")
 
 
 def kv(backing: Backing, cache: int = 4) -> KeyValueStore:
@@ -76,7 +81,7 @@ class StoreMachine(RuleBasedStateMachine):
     def commit(self) -> None:
         assert self.committing is not None
         self.changelog += self.sent
-        self.store.apply(len(self.changelog))
+        self.store.apply(at(len(self.changelog)))
         self.store.settle()
         self.committed, self.committing = self.committing, None
 
@@ -96,9 +101,11 @@ class StoreMachine(RuleBasedStateMachine):
             self.backing.close()
             self.backing = RocksBacking(f"{self.directory.name}/db")
             self.store = self.make(self.backing)
-            offset = self.backing.offset(0) or 0
-            rest = self.changelog[offset:]
-            self.store.restore([k for k, _ in rest], [v for _, v in rest], {0: len(self.changelog)})
+            offset = self.backing.checkpoint(0)
+            rest = self.changelog[offset.offset if offset else 0 :]
+            self.store.restore(
+                [k for k, _ in rest], [v for _, v in rest], {0: at(len(self.changelog))}
+            )
             self.store.restored()
         self.working = dict(self.committed)
         self.committing = None
@@ -106,7 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         copy = self.make(MemoryBacking())
-        copy.restore([k for k, _ in self.changelog], [v for _, v in self.changelog], {0: 1})
+        copy.restore([k for k, _ in self.changelog], [v for _, v in self.changelog], {0: at(1)})
         copy.restored()
         assert self.content(copy) == self.committed
 
@@ -225,7 +232,7 @@ def test_generated_code_may_read_the_overlay_first(backing: Backing) -> None:
                 state = load(b"k")
             overlay[b"k"] = (state or 0) + 1
         store.prepare()
-        store.apply(turn)
+        store.apply(at(turn))
         store.settle()
     assert store.get(b"k") == 15
 
@@ -239,7 +246,7 @@ def test_values_are_serialised_at_the_commit(backing: Backing) -> None:
     value.append("b")
     changes = store.prepare()
     value.append("c")
-    store.apply(1)
+    store.apply(at(1))
     store.settle()
     assert changes.values == [b'["a","b"]']
     assert backing.get(b"k") == b'["a","b"]'
@@ -251,7 +258,7 @@ def test_rollback_undoes_a_change_made_to_a_cached_object(backing: Backing) -> N
     store = kv(backing)
     store.put(b"k", [1])
     store.prepare()
-    store.apply(1)
+    store.apply(at(1))
     store.settle()
     store.get(b"k").append(2)
     store.rollback()
@@ -259,7 +266,7 @@ def test_rollback_undoes_a_change_made_to_a_cached_object(backing: Backing) -> N
     windows = windowed(MemoryBacking())
     windows.put(0, b"k", [1])
     windows.prepare()
-    windows.apply(1)
+    windows.apply(at(1))
     windows.settle()
     windows.get(0, b"k").append(2)
     windows.rollback()
@@ -272,14 +279,14 @@ def test_a_window_opened_and_closed_between_commits_writes_nothing(backing: Back
     store.put(60_000, b"k", 1)
     store.drop(0)
     assert store.prepare() == ([window_key(b"k", 60_000)], [b"1"])
-    store.apply(1)
+    store.apply(at(1))
     store.settle()
     store.drop(60_000)
     assert store.prepare() == ([window_key(b"k", 60_000)], [None])
-    store.apply(2)
+    store.apply(at(2))
     store.settle()
     assert list(backing.scan()) == []
-    assert backing.offset(0) == 2
+    assert backing.checkpoint(0) == at(2)
 
 
 def test_a_second_prepare_is_refused(backing: Backing) -> None:
@@ -293,13 +300,13 @@ def test_a_second_prepare_is_refused(backing: Backing) -> None:
 def test_a_scan_reads_in_chunks_and_skips_the_offset(tmp_path: Path) -> None:
     backing = RocksBacking(str(tmp_path / "db"))
     keys = [b"%06d" % i for i in range(10_000)]
-    backing.write(keys, keys, offsets={0: 7, 3: 9})
+    backing.write(keys, keys, checkpoints={0: at(7), 3: at(9)})
     assert [key for key, _ in backing.scan()] == keys
     assert [key for key, _ in backing.scan(b"000005", b"000012")] == keys[5:12]
-    assert (backing.offset(0), backing.offset(3), backing.offset(1)) == (7, 9, None)
+    assert [backing.checkpoint(i) for i in (0, 3, 1)] == [at(7), at(9), None]
     backing.clear()
     assert list(backing.scan()) == []
-    assert backing.offset(0) is None
+    assert backing.checkpoint(0) is None
     backing.close()
 
 
@@ -307,18 +314,19 @@ def test_offset_and_data_survive_together_or_not_at_all(tmp_path: Path) -> None:
     """Trap 2: without a WAL an unflushed write is gone, and its offset with it."""
     program = """if True:
         import os, sys
+        from millstream.streams.state import Checkpoint
         from millstream.streams.state.rocks import RocksBacking
         backing = RocksBacking(sys.argv[1])
-        backing.write([b"a"], [b"1"], offsets={0: 1})
+        backing.write([b"a"], [b"1"], checkpoints={0: Checkpoint(1, 1_000, 'id')})
         backing.flush()
-        backing.write([b"b"], [b"2"], offsets={0: 2})
+        backing.write([b"b"], [b"2"], checkpoints={0: Checkpoint(2, 1_000, 'id')})
         os._exit(0)
     """
     command = [sys.executable, "-c", program, str(tmp_path / "db")]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     backing = RocksBacking(str(tmp_path / "db"))
     assert list(backing.scan()) == [(b"a", b"1")]
-    assert backing.offset(0) == 1
+    assert backing.checkpoint(0) == at(1)
     backing.close()
 
 
@@ -326,17 +334,17 @@ def test_an_unwritable_directory_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     backing = RocksBacking(str(tmp_path / "file" / "db"))
     with pytest.raises(StateStoreError, match=r"file/db cannot be opened.*state_dir"):
-        backing.write([b"k"], [b"v"], offsets={})
+        backing.write([b"k"], [b"v"], checkpoints={})
 
 
 def test_the_reserved_key_is_refused(tmp_path: Path) -> None:
     backing = RocksBacking(str(tmp_path / "db"))
-    backing.write([], [], offsets={0: 1})
-    from millstream.streams.state.rocks import _offset_key
+    backing.write([], [], checkpoints={0: at(1)})
+    from millstream.streams.state.rocks import _checkpoint_key
 
     with pytest.raises(StateStoreError, match="reserved"):
-        backing.write([_offset_key(0)], [b"v"], offsets={0: 2})
-    assert backing.offset(0) == 1
+        backing.write([_checkpoint_key(0)], [b"v"], checkpoints={0: at(2)})
+    assert backing.checkpoint(0) == at(1)
     backing.close()
 
 

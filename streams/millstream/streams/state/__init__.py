@@ -6,9 +6,9 @@ order of a commit (`commit.py`) or the replay of a changelog (`restore.py`).
 
 from __future__ import annotations
 
-from .changelog import changelog_topic, repartition_topic, split_window_key, window_key
+from .changelog import split_window_key, window_key
 from .memory import MemoryBacking
-from .store import Backing, Changes, KeyValueStore, StateStoreError
+from .store import Backing, Changes, Checkpoint, KeyValueStore, StateStoreError
 from .window_store import WindowStore
 
 Store = KeyValueStore | WindowStore
@@ -16,13 +16,12 @@ Store = KeyValueStore | WindowStore
 __all__ = [
     "Backing",
     "Changes",
+    "Checkpoint",
     "KeyValueStore",
     "MemoryBacking",
     "StateStoreError",
     "Store",
     "WindowStore",
-    "changelog_topic",
-    "repartition_topic",
     "split_window_key",
     "window_key",
 ]

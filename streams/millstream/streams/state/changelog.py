@@ -1,4 +1,4 @@
-"""Names of internal topics, and the keys windowed state has in a changelog and in a backing.
+"""The keys windowed state has in a changelog and in a backing, and how internal topics are kept.
 
     changelog key   the key's bytes, then the window's start as int64, as in Kafka Streams
     backing key     the window's start as int64 with the sign bit flipped, then the key's bytes
@@ -16,9 +16,6 @@ __all__ = [
     "CHANGELOG_CONFIG",
     "REPARTITION_CONFIG",
     "START_SIZE_BYTES",
-    "changelog_topic",
-    "is_internal_topic",
-    "repartition_topic",
     "sortable_start",
     "split_window_key",
     "start_of",
@@ -44,21 +41,6 @@ REPARTITION_CONFIG: Final = {
     "retention.bytes": "-1",
 }
 """Records of a repartition topic are deleted after the commit that consumed them, never by age."""
-
-
-def changelog_topic(app_id: str, store: str) -> str:
-    """The changelog topic of a store: `<app id>-<store>-changelog`, as in Kafka Streams."""
-    return f"{app_id}-{store}-changelog"
-
-
-def repartition_topic(app_id: str, name: str) -> str:
-    """The topic between two sub-topologies: `<app id>-<name>-repartition`, as in Kafka Streams."""
-    return f"{app_id}-{name}-repartition"
-
-
-def is_internal_topic(app_id: str, topic: str) -> bool:
-    """Whether `topic` has the name of a changelog or repartition topic of this app."""
-    return topic.startswith(f"{app_id}-") and topic.endswith(("-changelog", "-repartition"))
 
 
 def window_suffix(start_ms: int) -> bytes:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 
+from .store import Checkpoint
+
 __all__ = ["MemoryBacking"]
 
 
@@ -21,7 +23,7 @@ class MemoryBacking:
     def __init__(self) -> None:
         self._data: dict[bytes, bytes] = {}
         self._sorted: list[bytes] | None = []
-        self._offsets: dict[int, int] = {}
+        self._checkpoints: dict[int, Checkpoint] = {}
 
     def get(self, key: bytes) -> bytes | None:
         return self._data.get(key)
@@ -41,7 +43,7 @@ class MemoryBacking:
         values: Sequence[bytes | None],
         *,
         ranges: Sequence[tuple[bytes, bytes]] = (),
-        offsets: Mapping[int, int],
+        checkpoints: Mapping[int, Checkpoint],
     ) -> None:
         data = self._data
         for first, end in ranges:
@@ -56,15 +58,15 @@ class MemoryBacking:
                 self._sorted = None
         if len(data) != count_before:
             self._sorted = None
-        self._offsets.update(offsets)
+        self._checkpoints.update(checkpoints)
 
-    def offset(self, partition: int) -> int | None:
-        return self._offsets.get(partition)
+    def checkpoint(self, partition: int) -> Checkpoint | None:
+        return self._checkpoints.get(partition)
 
     def clear(self) -> None:
         self._data = {}
         self._sorted = []
-        self._offsets = {}
+        self._checkpoints = {}
 
     def flush(self) -> None:
         """Nothing outlives the process here."""

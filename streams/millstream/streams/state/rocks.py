@@ -5,8 +5,8 @@ changelog offset it reaches lie in one column family and are written in one batc
 flushes column families one by one, can never persist one without the other. After a crash the
 database is at an older commit, as a whole; a clean stop flushes first.
 
-    _OFFSET_PREFIX + partition (int32)   next changelog offset (int64)
-    anything else                        a key of the store
+    _CHECKPOINT_PREFIX + partition (int32)   offset, written_ms (int64 each), topic id
+    anything else                            a key of the store
 
 The database is opened when it is first needed: a store whose directory does not exist yet costs
 nothing until its first commit (10 ms for each of them at start-up otherwise)."""
@@ -20,17 +20,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .store import StateStoreError
+from .store import Checkpoint, StateStoreError
 
 if TYPE_CHECKING:
     from rocksdict import Rdict
 
 __all__ = ["RocksBacking"]
 
-_OFFSET_PREFIX: Final = b"\xff\xff\xff\xffmillstream.changelog.offset\xff"
+_CHECKPOINT_PREFIX: Final = b"\xff\xff\xff\xffmillstream.checkpoint\xff"
 _PARTITION = struct.Struct(">i")
-_OFFSET = struct.Struct(">q")
-_OFFSET_KEY_SIZE_BYTES: Final = len(_OFFSET_PREFIX) + _PARTITION.size
+_CHECKPOINT = struct.Struct(">qq")
+_CHECKPOINT_KEY_SIZE_BYTES: Final = len(_CHECKPOINT_PREFIX) + _PARTITION.size
 
 _SCAN_CHUNK_MIN: Final = 8
 _SCAN_CHUNK_MAX: Final = 4_096
@@ -70,7 +70,7 @@ class RocksBacking:
         while True:
             chunk = self._chunk(start, end, size)
             for item in chunk:
-                if not _is_offset(item[0]):
+                if not _is_checkpoint(item[0]):
                     yield item
             if len(chunk) < size:
                 return
@@ -83,7 +83,7 @@ class RocksBacking:
         values: Sequence[bytes | None],
         *,
         ranges: Sequence[tuple[bytes, bytes]] = (),
-        offsets: Mapping[int, int],
+        checkpoints: Mapping[int, Checkpoint],
     ) -> None:
         from rocksdict import WriteBatch
 
@@ -96,22 +96,25 @@ class RocksBacking:
                 batch.delete(key)
             else:
                 put(key, value)
-        for partition, offset in offsets.items():
-            reserved = _offset_key(partition)
+        for partition, checkpoint in checkpoints.items():
+            reserved = _checkpoint_key(partition)
             if reserved in keys:
                 raise StateStoreError(
                     f"the key {reserved!r} is reserved by the state store in {self.path}"
                 )
-            put(reserved, _OFFSET.pack(offset))
+            put(reserved, _CHECKPOINT.pack(*checkpoint[:2]) + checkpoint.topic_id.encode())
         database = self._open()
         try:
             database.write(batch)
         except Exception as error:
             raise self._failed("written", error) from error
 
-    def offset(self, partition: int) -> int | None:
-        data = self.get(_offset_key(partition))
-        return None if data is None else _OFFSET.unpack(data)[0]
+    def checkpoint(self, partition: int) -> Checkpoint | None:
+        data = self.get(_checkpoint_key(partition))
+        if data is None:
+            return None
+        offset, written_ms = _CHECKPOINT.unpack_from(data)
+        return Checkpoint(offset, written_ms, data[_CHECKPOINT.size :].decode())
 
     def clear(self) -> None:
         self.close()
@@ -167,12 +170,12 @@ class RocksBacking:
         )
 
 
-def _offset_key(partition: int) -> bytes:
-    return _OFFSET_PREFIX + _PARTITION.pack(partition)
+def _checkpoint_key(partition: int) -> bytes:
+    return _CHECKPOINT_PREFIX + _PARTITION.pack(partition)
 
 
-def _is_offset(key: bytes) -> bool:
-    return len(key) == _OFFSET_KEY_SIZE_BYTES and key.startswith(_OFFSET_PREFIX)
+def _is_checkpoint(key: bytes) -> bool:
+    return len(key) == _CHECKPOINT_KEY_SIZE_BYTES and key.startswith(_CHECKPOINT_PREFIX)
 
 
 def _options() -> Any:

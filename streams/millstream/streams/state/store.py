@@ -10,7 +10,7 @@ while it runs (`commit.py` has the order):
 
     changes = store.prepare()   overlay becomes pending; its values are serialised here
     ... the log transaction with these changes commits ...
-    store.apply(offset)         pending goes to the backing in one atomic write (in a thread)
+    store.apply(checkpoint)        pending goes to the backing in one atomic write (in a thread)
     store.settle()              pending becomes clean
 
 `rollback()` at any time before `settle` returns to what is committed.
@@ -55,9 +55,20 @@ class Changes(NamedTuple):
     values: list[bytes | None]
 
 
+class Checkpoint(NamedTuple):
+    """How far a backing is: written in one batch with the data it describes."""
+
+    offset: int
+    """The next changelog offset to restore from."""
+    written_ms: int
+    """Wall-clock time of the write: tombstones written later are still in a compacted changelog for
+    `delete.retention.ms` from then on."""
+    topic_id: str
+    """The changelog this is an offset of; a topic of the same name made anew has another id."""
+
+
 class Backing(Protocol):
-    """Where committed state lies, as bytes, with the changelog offset each partition of it
-    reaches."""
+    """Where committed state lies, as bytes, with the checkpoint of each partition of it."""
 
     blocking: bool
     """Whether a write may touch the disk, and so belongs into a thread."""
@@ -73,14 +84,14 @@ class Backing(Protocol):
         values: Sequence[bytes | None],
         *,
         ranges: Sequence[tuple[bytes, bytes]] = (),
-        offsets: Mapping[int, int],
+        checkpoints: Mapping[int, Checkpoint],
     ) -> None:
         """All or nothing: delete the ranges (end exclusive), then put or delete (None) each key in
-        order, and note the next changelog offset of each partition."""
+        order, and note the checkpoints by partition."""
         ...
 
-    def offset(self, partition: int) -> int | None:
-        """The next changelog offset to restore from; None when nothing was ever written."""
+    def checkpoint(self, partition: int) -> Checkpoint | None:
+        """What the last write noted; None when nothing was ever written."""
         ...
 
     def clear(self) -> None:
@@ -217,16 +228,16 @@ class KeyValueStore:
         self.overlay = {}
         return self._changes
 
-    def apply(self, offset: int | None) -> None:
-        """Write the prepared changes and the changelog offset they reach to the backing. Blocks.
+    def apply(self, checkpoint: Checkpoint | None) -> None:
+        """Write the prepared changes and how far they reach to the backing. Blocks.
 
-        `offset` is None for a store without a changelog.
+        `checkpoint` is None for a store without a changelog.
 
         Raises:
             StateStoreError: the backing failed; it still holds the previous commit.
         """
-        offsets = {} if offset is None else {self.partition: offset}
-        self._backing.write(*self._changes, offsets=offsets)
+        checkpoints = {} if checkpoint is None else {self.partition: checkpoint}
+        self._backing.write(*self._changes, checkpoints=checkpoints)
 
     def settle(self) -> None:
         """End a commit whose changes were applied."""
@@ -247,10 +258,10 @@ class KeyValueStore:
         self,
         keys: Sequence[bytes],
         values: Sequence[bytes | None],
-        offsets: Mapping[int, int],
+        checkpoints: Mapping[int, Checkpoint],
     ) -> None:
         """Write changelog records straight to the backing. Blocks; call `restored` afterwards."""
-        self._backing.write(keys, values, offsets=offsets)
+        self._backing.write(keys, values, checkpoints=checkpoints)
 
     def restored(self) -> None:
         """Forget what was cached before a `restore`."""

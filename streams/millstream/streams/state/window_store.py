@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .changelog import START_SIZE_BYTES, sortable_start, split_window_key, start_of, window_suffix
-from .store import CACHE_ENTRIES_MAX, Backing, Changes
+from .store import CACHE_ENTRIES_MAX, Backing, Changes, Checkpoint
 
 __all__ = ["WindowStore"]
 
@@ -201,8 +201,10 @@ class WindowStore:
         self._pending_dropped, self._dropped = self._dropped, {}
         return changes
 
-    def apply(self, offset: int | None) -> None:
-        """Write the prepared changes and the changelog offset they reach to the backing. Blocks.
+    def apply(self, checkpoint: Checkpoint | None) -> None:
+        """Write the prepared changes and how far they reach to the backing. Blocks.
+
+        `checkpoint` is None for a store without a changelog.
 
         Raises:
             StateStoreError: the backing failed; it still holds the previous commit.
@@ -210,8 +212,8 @@ class WindowStore:
         ranges = [
             (sortable_start(start), sortable_start(start + 1)) for start in self._pending_dropped
         ]
-        offsets = {} if offset is None else {self.partition: offset}
-        self._backing.write(*self._rows, ranges=ranges, offsets=offsets)
+        checkpoints = {} if checkpoint is None else {self.partition: checkpoint}
+        self._backing.write(*self._rows, ranges=ranges, checkpoints=checkpoints)
 
     def settle(self) -> None:
         """End a commit whose changes were applied."""
@@ -242,14 +244,14 @@ class WindowStore:
         self,
         keys: Sequence[bytes],
         values: Sequence[bytes | None],
-        offsets: Mapping[int, int],
+        checkpoints: Mapping[int, Checkpoint],
     ) -> None:
         """Write changelog records straight to the backing. Blocks; call `restored` afterwards."""
         rows = []
         for changelog_key in keys:
             key, start = split_window_key(changelog_key)
             rows.append(sortable_start(start) + key)
-        self._backing.write(rows, values, offsets=offsets)
+        self._backing.write(rows, values, checkpoints=checkpoints)
 
     def restored(self) -> None:
         """Forget what was cached before a `restore`."""
