@@ -20,11 +20,15 @@ packages += ["millstream.examples", "millstream.examples.flights"]
 package_dir["millstream.examples"] = "examples"
 package_dir["millstream.examples.flights"] = "examples/flights"
 
-codec = Extension(
-    "millstream.log.format.codec",
-    ["log/millstream/log/format/codec.py"],
-    optional=True,
-)
+# The loops over records and keys. Optional: without a compiler the installation goes on without.
+kernels = [
+    Extension(
+        f"millstream.log.format.{name}",
+        [f"log/millstream/log/format/{name}.py"],
+        optional=True,
+    )
+    for name in ("partitioner", "record_reader", "record_writer")
+]
 
 setup(
     packages=packages,
@@ -33,5 +37,5 @@ setup(
         "millstream.examples.flights": ["*.csv", "*.csv.gz", "*.toml", "*.md"],
         **{package: ["py.typed"] for package in packages if package.count(".") == 1},
     },
-    ext_modules=cythonize([codec], language_level=3),
+    ext_modules=cythonize(kernels, build_dir="build/cython"),
 )

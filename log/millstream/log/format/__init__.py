@@ -1,1 +1,1 @@
-"""Kafka's record batch format (magic 2): encoding, checking and decoding, compression, partitioning."""
+"""Kafka's record batch format (magic 2): written, checked, read, compressed."""

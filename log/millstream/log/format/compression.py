@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import Literal
 
-from ..errors import ConfigError, CorruptRecordError
+from millstream.log.errors import ConfigError, CorruptRecordError
 
 __all__ = ["COMPRESSION_TYPES", "DECOMPRESSED_BYTES_MAX", "compress", "decompress"]
 
@@ -186,7 +187,9 @@ def _unsnappy_block(block: memoryview, size_bytes_max: int) -> bytes:
 def _lz4(data: Data, level: int | None) -> bytes:
     import cramjam
 
-    mode = "default" if level in (None, LZ4_LEVEL_DEFAULT) else "high_compression"
+    mode: Literal["default", "high_compression"] = "high_compression"
+    if level is None or level == LZ4_LEVEL_DEFAULT:
+        mode = "default"
     parts = [LZ4_HEADER]
     with memoryview(data) as view:
         for start in range(0, len(view), LZ4_BLOCK_BYTES):
@@ -247,7 +250,7 @@ def _unzstd(data: Data, size_bytes_max: int) -> bytes:
 
 
 def _zstd_bounds(view: memoryview) -> Iterator[int]:
-    """How large each frame can become: what it says, or what its blocks can make (RFC 8878, 3.1)."""
+    """How large each frame can become: what it says, or what its blocks can (RFC 8878, 3.1)."""
     position = 0
     while position < len(view):
         (magic,) = struct.unpack_from("<I", view, position)

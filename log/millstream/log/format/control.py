@@ -1,7 +1,7 @@
 """Control batches: the markers that end a transaction in a partition (KIP-98).
 
-A control batch holds one record. Its key is int16 version, int16 type (0 abort, 1 commit); its value
-int16 version, int32 epoch of the transaction coordinator that wrote it.
+A control batch holds one record. Its key is int16 version, int16 type (0 abort, 1 commit); its
+value int16 version, int32 epoch of the transaction coordinator that wrote it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Literal
 
-from ..errors import CorruptRecordError
+from millstream.log.errors import CorruptRecordError
+
 from .codec import Columns, encode_batch
 
 __all__ = ["control_type", "encode_control_batch"]

@@ -1,4 +1,4 @@
-"""The fixed 61 bytes in front of every record batch, and what is checked before the records are read.
+"""The 61 bytes in front of every record batch, and what is checked before the records are read.
 
 Does not look inside the records: that is `codec.py`, which also draws the layout.
 """
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from ..errors import CorruptRecordError
-from ..record import Headers
+from millstream.log.errors import CorruptRecordError
+from millstream.log.record import Headers
 
 __all__ = [
     "ATTRIBUTE_CONTROL",
@@ -34,8 +34,8 @@ CRC = struct.Struct(">I")
 LENGTH_END = 12
 """batchLength counts the bytes after itself: a batch is 12 bytes larger than it says."""
 CRC_START = 21
-"""The checksum covers everything from the attributes on: not baseOffset and leaderEpoch, so that the
-broker can set them without computing it again."""
+"""The checksum covers everything from the attributes on: not baseOffset and leaderEpoch, so that
+the broker can set them without computing it again."""
 MAGIC = 2
 CODEC_MASK = 0x07
 ATTRIBUTE_LOG_APPEND_TIME = 0x08
@@ -179,15 +179,15 @@ def check_batch(buffer: bytes | bytearray | memoryview, position: int, header: B
     end = position + header.size_bytes
     if len(buffer) < end:
         raise CorruptRecordError(
-            f"the record batch at offset {header.base_offset} is {header.size_bytes} bytes long, only "
+            f"the record batch at offset {header.base_offset} is {header.size_bytes} bytes long, "
             f"{len(buffer) - position} are there; the data ends too early"
         )
     with memoryview(buffer) as view, view[position + CRC_START : end] as covered:
         found = checksum(covered)
     if found != header.crc:
         raise CorruptRecordError(
-            f"the record batch at offset {header.base_offset} has CRC-32C {found:#010x}, its header "
-            f"says {header.crc:#010x}; the bytes were damaged after they were written"
+            f"the record batch at offset {header.base_offset} has CRC-32C {found:#010x}, its "
+            f"header says {header.crc:#010x}; the bytes were damaged after they were written"
         )
 
 

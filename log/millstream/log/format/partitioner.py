@@ -1,20 +1,28 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=False, wraparound=False
 """Which partition a key belongs to, the same one as for every Java client of Kafka.
 
-librdkafka's default is another hash (CRC32): its producers share partitions with these only when set
-to `partitioner=murmur2_random`. Compiled where possible, like `codec.py`.
+librdkafka's default is another hash (CRC32): its producers share partitions with these only when
+set to `partitioner=murmur2_random`. Compiled where possible, like `record_reader.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-try:
-    import cython
-except ImportError:
+if TYPE_CHECKING:
     from . import cython_shim as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import cython_shim as cython
 
 __all__ = ["murmur2", "partition_for_key", "partitions_for_keys"]
+
+SEED: int = cython.declare(cython.uint, 0x9747B28C)
+MASK: int = cython.declare(cython.uint, 0xFFFFFFFF)
+"""Keeps interpreted numbers to 32 bits. Compiled numbers have no more."""
 
 
 def murmur2(data: bytes) -> int:
@@ -29,7 +37,7 @@ def partition_for_key(key: bytes, count: int) -> int:
 
 
 @cython.locals(
-    count=cython.uint, hashed=cython.uint, i=cython.Py_ssize_t, key=bytes, key_list=list,
+    count=cython.longlong, hashed=cython.uint, i=cython.Py_ssize_t, key=bytes, key_list=list,
     partitions=list,
 )  # fmt: skip
 def partitions_for_keys(keys: Sequence[bytes | None], count: int) -> list[int]:
@@ -55,15 +63,15 @@ def partitions_for_keys(keys: Sequence[bytes | None], count: int) -> list[int]:
     h=cython.uint, k=cython.uint, m=cython.uint,
 )  # fmt: skip
 def _murmur2(p: bytes, size: int) -> int:
-    """Unsigned. The masks do nothing when compiled: there the numbers have 32 bits anyway."""
+    """The hash as an unsigned number."""
     m = 0x5BD1E995
-    h = (0x9747B28C ^ size) & 0xFFFFFFFF
+    h = (SEED ^ size) & MASK
     for i in range(0, size - 3, 4):
         k = p[i] | p[i + 1] << 8 | p[i + 2] << 16 | p[i + 3] << 24
-        k = (k * m) & 0xFFFFFFFF
+        k = (k * m) & MASK
         k ^= k >> 24
-        h = (h * m) & 0xFFFFFFFF
-        h ^= (k * m) & 0xFFFFFFFF
+        h = (h * m) & MASK
+        h ^= (k * m) & MASK
     rest = size & 3
     i = size - rest
     if rest == 3:
@@ -72,7 +80,7 @@ def _murmur2(p: bytes, size: int) -> int:
         h ^= p[i + 1] << 8
     if rest >= 1:
         h ^= p[i]
-        h = (h * m) & 0xFFFFFFFF
+        h = (h * m) & MASK
     h ^= h >> 13
-    h = (h * m) & 0xFFFFFFFF
+    h = (h * m) & MASK
     return h ^ h >> 15
