@@ -36,4 +36,5 @@ class Context:
         self.stream_time = stream_time
 
     def __repr__(self) -> str:
-        return f"Context({self.topic}-{self.partition} offset {self.offset}, timestamp {self.timestamp})"
+        place = f"{self.topic}-{self.partition} offset {self.offset}"
+        return f"Context({place}, timestamp {self.timestamp})"

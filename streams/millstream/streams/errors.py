@@ -2,9 +2,11 @@
 
     MillstreamError
     └── StreamsError
-        ├── TopologyError      the app is put together wrongly: mend the code; raised before anything runs
+        ├── TopologyError      the app is put together wrongly: mend the code
         ├── SerdeError         bytes and types do not fit: mend the data or the type
         └── ProcessingError    a user function raised; its exception is the cause
+
+A `TopologyError` is raised before anything runs.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class StreamsError(MillstreamError):
 
 
 class TopologyError(StreamsError):
-    """The app is put together wrongly. Raised while it is built or started; nothing was processed."""
+    """The app is put together wrongly. Raised before anything is processed."""
 
 
 class SerdeError(StreamsError):

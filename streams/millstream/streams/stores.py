@@ -1,9 +1,9 @@
 """What a task asks of a store. The state package gives stores that answer this.
 
-Keys are serialised bytes, values are objects; None is never a value: as a value in `overlay` it means
-deleted. Generated code works on `overlay` and `windows` directly, for speed, so these are part of
-the interface: plain dicts of what was written since the last commit. Their identity may change with
-a commit, never while a task processes.
+Keys are serialised bytes, values are objects; None is never a value: in `overlay` it means deleted.
+Generated code works on `overlay` and `windows` directly, for speed, so these are part of the
+interface: plain dicts of what was written since the last commit. Their identity may change with a
+commit, never while a task processes.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class StoreSpec:
 
 @dataclass(frozen=True, slots=True)
 class GlobalTableSpec:
-    """A topic that every process reads whole. Its store (`logged` False) is restored from the topic."""
+    """A topic every process reads whole. Its store (`logged` False) is restored from the topic."""
 
     topic: TopicSpec
     store: StoreSpec
