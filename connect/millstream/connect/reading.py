@@ -1,0 +1,37 @@
+"""Reading a whole topic, up to where it ends now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from millstream.log.interface import Log
+from millstream.log.record import RecordBatch, TopicPartition
+
+__all__ = ["partitions_of", "read_to_end"]
+
+_POLL_TIMEOUT_MS = 1000
+
+
+async def partitions_of(log: Log, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic. Raises UnknownTopicError when there is none of this name."""
+    description = await log.describe_topic(topic)
+    return [TopicPartition(topic, number) for number in range(description.partitions)]
+
+
+async def read_to_end(log: Log, topic: str) -> AsyncIterator[RecordBatch]:
+    """All committed records of a topic up to the high watermark of this moment.
+
+    The high watermark and not the last stable offset: a transaction somebody else has open must not
+    hide records that were committed behind it, so this waits until it has ended.
+    """
+    partitions = await partitions_of(log, topic)
+    ends = await log.end_offsets(partitions, "read_uncommitted")
+    async with log.consumer(config={"enable.auto.commit": "false"}) as consumer:
+        await consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        while True:
+            position = consumer.position()
+            if all(position.get(part, 0) >= end for part, end in ends.items()):
+                return
+            for batch in await consumer.poll_batches(_POLL_TIMEOUT_MS):
+                yield batch
