@@ -1,7 +1,7 @@
 """Build steps that pyproject.toml cannot say: the compiled codec, and where the packages lie.
 
-The codec is one pure-Python source. When a C compiler is there it is compiled by Cython; when not,
-the same source runs interpreted, slower, and everything else is the same.
+The codec is pure Python source. When a C compiler is there its loops are compiled by Cython; when
+not, the same source runs interpreted, slower, and everything else is the same.
 """
 
 from Cython.Build import cythonize
@@ -20,15 +20,19 @@ packages += ["millstream.examples", "millstream.examples.flights"]
 package_dir["millstream.examples"] = "examples"
 package_dir["millstream.examples.flights"] = "examples/flights"
 
-# The loops over records and keys. Optional: without a compiler the installation goes on without.
-kernels = [
-    Extension(
-        f"millstream.log.format.{name}",
-        [f"log/millstream/log/format/{name}.py"],
-        optional=True,
-    )
-    for name in ("partitioner", "record_reader", "record_writer")
-]
+# The loops over records and keys.
+kernels = cythonize(
+    [
+        Extension(
+            f"millstream.log.format.{name}",
+            [f"log/millstream/log/format/{name}.py"],
+        )
+        for name in ("partitioner", "record_reader", "record_writer")
+    ],
+    build_dir="build/cython",
+)
+for kernel in kernels:
+    kernel.optional = True  # without a compiler a warning; cythonize would drop it if set before
 
 setup(
     packages=packages,
@@ -37,5 +41,5 @@ setup(
         "millstream.examples.flights": ["*.csv", "*.csv.gz", "*.toml", "*.md"],
         **{package: ["py.typed"] for package in packages if package.count(".") == 1},
     },
-    ext_modules=cythonize(kernels, build_dir="build/cython"),
+    ext_modules=kernels,
 )
