@@ -9,10 +9,10 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from millstream.log.errors import CorruptRecordError
 from millstream.log.record import Headers
+
+from .checksum import checksum
 
 __all__ = [
     "ATTRIBUTE_CONTROL",
@@ -164,12 +164,6 @@ def _odd_field(header: BatchHeader) -> str:
     return ""
 
 
-def checksum(data: bytes | bytearray | memoryview) -> int:
-    """CRC-32C (Castagnoli, RFC 3720 appendix B.4) of the data."""
-    value: int = crc32c(data)
-    return value
-
-
 def check_batch(buffer: bytes | bytearray | memoryview, position: int, header: BatchHeader) -> None:
     """Check that the batch at `position` is whole and its CRC-32C right.
 
@@ -194,6 +188,6 @@ def check_batch(buffer: bytes | bytearray | memoryview, position: int, header: B
 def seal_batch(header: BatchHeader, records: bytes | memoryview) -> bytes:
     """The whole batch: the header with the right checksum, then the (compressed) records."""
     front = bytearray(HEADER.pack(*header))
-    crc = crc32c(records, crc32c(front[CRC_START:]))
+    crc = checksum(records, checksum(front[CRC_START:]))
     CRC.pack_into(front, CRC_START - CRC.size, crc)
     return b"".join((front, records))
