@@ -1,0 +1,78 @@
+"""Names of files and folders, as Apache Kafka has them.
+
+LOG DIR/
+    .lock  meta.properties  .kafka_cleanshutdown
+    recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
+    TOPIC-PARTITION/
+        00000000000000000000.log         record batches; the number is the base offset
+        00000000000000000000.index       offset -> position, sparse
+        00000000000000000000.timeindex   timestamp -> offset, sparse
+        00000000000000000000.txnindex    aborted transactions that ended in this segment, if any
+        00000000000000000123.snapshot    producer state of everything below offset 123
+        leader-epoch-checkpoint  partition.metadata
+    TOPIC-PARTITION.ID-delete/           a partition being removed
+    TOPIC-PARTITION.NUMBER-stray/        a partition of no known topic, kept for its owner to see
+"""
+
+from __future__ import annotations
+
+from ..record import TopicPartition
+
+__all__ = [
+    "CLEAN_SHUTDOWN",
+    "INDEX",
+    "LEADER_EPOCHS",
+    "LOCK",
+    "LOG",
+    "LOG_START_OFFSETS",
+    "META_PROPERTIES",
+    "PARTITION_METADATA",
+    "RECOVERY_POINTS",
+    "REPLICATION_OFFSETS",
+    "SNAPSHOT",
+    "TIME_INDEX",
+    "TXN_INDEX",
+    "offset_file",
+    "offset_of",
+    "partition_of",
+]
+
+LOG = ".log"
+INDEX = ".index"
+TIME_INDEX = ".timeindex"
+TXN_INDEX = ".txnindex"
+SNAPSHOT = ".snapshot"
+DELETED = "-delete"
+STRAY = "-stray"
+
+LOCK = ".lock"
+META_PROPERTIES = "meta.properties"
+CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+LOG_START_OFFSETS = "log-start-offset-checkpoint"
+REPLICATION_OFFSETS = "replication-offset-checkpoint"
+LEADER_EPOCHS = "leader-epoch-checkpoint"
+PARTITION_METADATA = "partition.metadata"
+
+_OFFSET_DIGITS = 20
+
+
+def offset_file(folder: str, offset: int, suffix: str) -> str:
+    """Path of a file that is named after an offset."""
+    return f"{folder}/{offset:0{_OFFSET_DIGITS}d}{suffix}"
+
+
+def offset_of(name: str, suffix: str) -> int | None:
+    """The offset a file is named after, or None when it is not such a file."""
+    digits = name.removesuffix(suffix)
+    if len(digits) == _OFFSET_DIGITS and name != digits and digits.isascii() and digits.isdigit():
+        return int(digits)
+    return None
+
+
+def partition_of(folder: str) -> TopicPartition | None:
+    """The partition a folder is named after, or None when it is no partition's folder."""
+    topic, dash, number = folder.rpartition("-")
+    if topic and dash and number.isascii() and number.isdigit() and str(int(number)) == number:
+        return TopicPartition(topic, int(number))
+    return None

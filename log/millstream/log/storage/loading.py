@@ -1,0 +1,251 @@
+"""Opening a partition's folder: quickly after a clean stop, through recovery after any other.
+
+After a clean stop only the end of the active segment is looked at, from its last index entry to the
+end of the file. Everything else is read when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import Durability, TopicConfig
+from ..errors import CorruptRecordError
+from ..record import TopicPartition
+from .appending import LEADER_EPOCH
+from .checkpoints import encode_leader_epochs, encode_partition_metadata
+from .files import Files
+from .layout import (
+    INDEX,
+    LEADER_EPOCHS,
+    LOG,
+    PARTITION_METADATA,
+    SNAPSHOT,
+    TIME_INDEX,
+    TXN_INDEX,
+    offset_file,
+    offset_of,
+)
+from .partition import Partition
+from .producer_state import ProducerState
+from .recovery import Recovery
+from .replay import state_at
+from .segment import Segment
+
+__all__ = ["LoadRequest", "create_partition", "open_partition"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Which partition to open or create, and what is known of it.
+
+    Args:
+        root: the log's folder; the partition's is in it.
+        recovery_point: everything below it was synced (recovery-point-offset-checkpoint).
+        log_start_offset: what the checkpoint says; segments below it are leftovers.
+        clean: the log was closed cleanly after all checkpoints were written.
+    """
+
+    files: Files
+    root: str
+    topic_partition: TopicPartition
+    config: TopicConfig
+    durability: Durability
+    now_ms: int
+    recovery_point: int = 0
+    log_start_offset: int = 0
+    clean: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The partition's folder."""
+        return f"{self.root}/{self.topic_partition}"
+
+    def partition(
+        self, segments: list[Segment], producers: ProducerState, log_end_offset: int
+    ) -> Partition:
+        """The open partition, made of what was found."""
+        return Partition(
+            self.files,
+            self.folder,
+            self.topic_partition,
+            self.config,
+            durability=self.durability,
+            segments=segments,
+            producers=producers,
+            log_start_offset=max(self.log_start_offset, segments[0].base_offset),
+            log_end_offset=log_end_offset,
+            now_ms=self.now_ms,
+        )
+
+
+def create_partition(request: LoadRequest, *, topic_id: str) -> Partition:
+    """Make a partition's folder and first segment; it is there for good when this returns.
+
+    Raises:
+        OSError: the disk refused. A folder that was not finished is removed at the next start.
+    """
+    files, folder = request.files, request.folder
+    files.make_dir(folder)
+    segment = Segment(files, folder, 0, create=True)
+    for name, data in (
+        (LEADER_EPOCHS, encode_leader_epochs(LEADER_EPOCH, 0)),
+        (PARTITION_METADATA, encode_partition_metadata(topic_id)),
+    ):
+        handle = files.open(f"{folder}/{name}", create=True)
+        handle.append(data)
+        handle.fsync()
+        handle.close()
+    files.fsync_dir(folder)
+    files.fsync_dir(request.root)
+    return request.partition([segment], ProducerState(request.topic_partition), 0)
+
+
+def open_partition(request: LoadRequest) -> Partition:
+    """Open a partition that is there.
+
+    Raises:
+        OSError: the disk could not be read or written.
+        CorruptRecordError: synced batches have changed; nothing was touched.
+    """
+    return Loading(request).load()
+
+
+class Loading:
+    """One opening of one partition."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        self._request = request
+        self._files = request.files
+        self._folder = request.folder
+        self._names = self._files.list_dir(self._folder)
+        self._segments = [Segment(self._files, self._folder, base) for base in self._offsets(LOG)]
+        self._snapshots = self._offsets(SNAPSHOT)
+
+    def load(self) -> Partition:
+        """Open it."""
+        self._remove_leftovers()
+        if not self._segments:
+            self._check_nothing_is_missing()
+            return self._begin_anew()
+        if self._request.clean:
+            partition = self._open_clean()
+            if partition is not None:
+                return partition
+        return self._recover()
+
+    def _offsets(self, suffix: str) -> list[int]:
+        found = (offset_of(name, suffix) for name in self._names)
+        return sorted(offset for offset in found if offset is not None)
+
+    def _remove_leftovers(self) -> None:
+        """Segments below the log start offset, and index files whose segment is gone: a removal
+        that a crash cut short."""
+        start = self._request.log_start_offset
+        while len(self._segments) > 1 and self._segments[1].base_offset <= start:
+            self._segments.pop(0).remove()
+        bases = {segment.base_offset for segment in self._segments}
+        for suffix in (INDEX, TIME_INDEX, TXN_INDEX):
+            for offset in self._offsets(suffix):
+                path = offset_file(self._folder, offset, suffix)
+                if offset not in bases and self._files.exists(path):
+                    self._files.remove(path)
+        self._snapshots = [
+            offset
+            for offset in self._snapshots
+            if self._files.exists(offset_file(self._folder, offset, SNAPSHOT))
+        ]
+
+    def _open_clean(self) -> Partition | None:
+        """Open without reading what was there; None when something does not fit together."""
+        request, active = self._request, self._segments[-1]
+        log_end_offset = self._end_of(active)
+        if log_end_offset != request.recovery_point or log_end_offset < request.log_start_offset:
+            return None
+        if self._first_without_index() < len(self._segments):
+            return None
+        state, _ = self._state_at(log_end_offset)
+        return request.partition(self._segments, state, log_end_offset)
+
+    def _first_without_index(self) -> int:
+        """Which segment is the first that lacks an index; their number when none does."""
+        indexed = set(self._offsets(INDEX)).intersection(self._offsets(TIME_INDEX))
+        for i, segment in enumerate(self._segments):
+            if segment.base_offset not in indexed:
+                return i
+        return len(self._segments)
+
+    def _check_nothing_is_missing(self) -> None:
+        request = self._request
+        if request.recovery_point > request.log_start_offset:
+            raise CorruptRecordError(
+                f"{self._folder} holds no segment, but offsets up to {request.recovery_point} had "
+                "been made durable. Restore the folder from a backup, or delete the topic."
+            )
+
+    def _end_of(self, active: Segment) -> int | None:
+        """The log end offset, by the batches behind the last index entry."""
+        end = active.base_offset
+        entry = active.index.last()
+        try:
+            for _, header in active.batches(entry[1] if entry else 0):
+                if (
+                    entry is not None
+                    and end == active.base_offset
+                    and header.last_offset != entry[0]
+                ):
+                    return None
+                end = header.last_offset + 1
+        except CorruptRecordError:
+            return None
+        return end
+
+    def _recover(self) -> Partition:
+        request = self._request
+        first = 0
+        while (
+            first + 1 < len(self._segments)
+            and self._segments[first + 1].base_offset < request.recovery_point
+        ):
+            first += 1
+        first = min(first, self._first_without_index())
+        suspects = self._segments[first:]
+        state, state_offset = self._state_at(suspects[0].base_offset)
+        recovery = Recovery(
+            self._files,
+            self._folder,
+            suspects,
+            state,
+            state_offset,
+            self._snapshots,
+            request.recovery_point,
+            request.config.index_interval_bytes,
+            request.now_ms,
+        )
+        recovery.scan()
+        kept = self._segments[:first] + recovery.apply(rewrite=request.durability == "fsync")
+        if recovery.log_end_offset < request.log_start_offset:
+            for segment in kept:
+                segment.remove()
+            return self._begin_anew()
+        return request.partition(kept, state, recovery.log_end_offset)
+
+    def _state_at(self, offset: int) -> tuple[ProducerState, int]:
+        return state_at(
+            self._files,
+            self._folder,
+            self._request.topic_partition,
+            offset,
+            segments=self._segments,
+            snapshots=self._snapshots,
+            now_ms=self._request.now_ms,
+        )
+
+    def _begin_anew(self) -> Partition:
+        """Everything below the log start offset was deleted and the rest was never durable: go on
+        at the log start offset. Only with durability "os" can a power loss bring this about."""
+        start = self._request.log_start_offset
+        segment = Segment(self._files, self._folder, start, create=True)
+        self._files.fsync_dir(self._folder)
+        return self._request.partition(
+            [segment], ProducerState(self._request.topic_partition), start
+        )

@@ -1,0 +1,318 @@
+"""The folder of a log: its lock, its partitions, and what is written down between starts.
+
+A start reads the checkpoints and whether the last stop was clean. The mark of a clean stop is taken
+away, durably, before anything else is written: otherwise a later crash would find it and trust what
+was never synced. At the end of a clean close it is written last.
+
+Owns which partition folders there are. Does not know which topics there should be: the broker does,
+and hands the configs of those that exist to `load`.
+
+Threads: every method may block on the disk and may run in any thread, one at a time. Only the
+partitions themselves may be appended to, read and flushed by their owner meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ..config import Durability, TopicConfig
+from ..errors import StorageError
+from ..record import TopicPartition
+from .checkpoints import (
+    CLEAN_SHUTDOWN_CONTENT,
+    decode_offsets,
+    decode_topic_id,
+    encode_meta_properties,
+    encode_offsets,
+)
+from .files import Files, Lock, parent, replace_file
+from .layout import (
+    CLEAN_SHUTDOWN,
+    DELETED,
+    LOCK,
+    LOG,
+    LOG_START_OFFSETS,
+    META_PROPERTIES,
+    PARTITION_METADATA,
+    RECOVERY_POINTS,
+    REPLICATION_OFFSETS,
+    STRAY,
+    partition_of,
+)
+from .loading import LoadRequest, create_partition, open_partition
+from .partition import Partition
+
+__all__ = ["LogDir"]
+
+logger = logging.getLogger(__name__)
+
+NODE_ID = 0
+
+
+class LogDir:
+    """An open log folder."""
+
+    def __init__(
+        self, files: Files, path: str, lock: Lock, *, durability: Durability, now_ms: int
+    ) -> None:
+        self.partitions: dict[TopicPartition, Partition] = {}
+        self.topic_ids: dict[str, str] = {}
+        self._files = files
+        self._path = path
+        self._lock = lock
+        self._durability = durability
+        self._now_ms = now_ms
+        self._closed = False
+
+    @classmethod
+    def open(cls, files: Files, path: str, *, durability: Durability, now_ms: int) -> LogDir:
+        """Lock the folder, which is made if it is missing. `load` opens the partitions.
+
+        Raises:
+            LogLockedError: another process has it.
+            StorageError: it cannot be made or written.
+        """
+        path = path.rstrip("/") or "/"
+        with disk_errors(path):
+            _make_dirs(files, path)
+            lock = files.lock(f"{path}/{LOCK}")
+        return cls(files, path, lock, durability=durability, now_ms=now_ms)
+
+    def load(self, configs: Mapping[str, TopicConfig]) -> None:
+        """Open every partition of these topics, with recovery where the last stop was not clean.
+
+        What a crash left half made or half removed goes away. A folder of a topic that is not in
+        `configs` is renamed to end in "-stray" and otherwise left alone.
+
+        Raises:
+            StorageError: the disk failed, or a checkpoint is damaged.
+            CorruptRecordError: records that had been made durable have changed.
+        """
+        with disk_errors(self._path):
+            clean = self._files.exists(self._file(CLEAN_SHUTDOWN))
+            recovery_points = self._read_offsets(RECOVERY_POINTS)
+            log_starts = self._read_offsets(LOG_START_OFFSETS)
+            if clean:
+                self._files.remove(self._file(CLEAN_SHUTDOWN))
+                self._files.fsync_dir(self._path)
+            if not self._files.exists(self._file(META_PROPERTIES)):
+                replace_file(self._files, self._file(META_PROPERTIES), _new_meta_properties())
+            for topic_partition in self._sort_folders(configs):
+                self.partitions[topic_partition] = open_partition(
+                    LoadRequest(
+                        self._files,
+                        self._path,
+                        topic_partition,
+                        configs[topic_partition.topic],
+                        self._durability,
+                        self._now_ms,
+                        recovery_point=recovery_points.get(topic_partition, 0),
+                        log_start_offset=log_starts.get(topic_partition, 0),
+                        clean=clean and topic_partition in recovery_points,
+                    )
+                )
+            if not clean or recovery_points.keys() != self.partitions.keys():
+                # Old entries must not wait for a new topic of the same name.
+                self.checkpoint()
+
+    def create_partition(
+        self,
+        topic_partition: TopicPartition,
+        config: TopicConfig,
+        *,
+        topic_id: str,
+        now_ms: int,
+    ) -> Partition:
+        """Make a partition; it is there for good when this returns. Calls fsync.
+
+        Raises:
+            StorageError: the disk refused; the partition does not exist.
+        """
+        with disk_errors(self._path):
+            partition = create_partition(
+                LoadRequest(
+                    self._files, self._path, topic_partition, config, self._durability, now_ms
+                ),
+                topic_id=topic_id,
+            )
+        self.partitions[topic_partition] = partition
+        self.topic_ids[topic_partition.topic] = topic_id
+        return partition
+
+    def delete_topic(self, topic: str) -> None:
+        """Remove all partitions of a topic. Calls fsync. Flushes that run are not waited for.
+
+        Raises:
+            StorageError: the disk refused; the rest is removed at the next start if the topic is
+                not among those that `load` is told of.
+        """
+        removed = []
+        topic_id = self.topic_ids.pop(topic, "unknown")
+        with disk_errors(self._path):
+            for topic_partition in [key for key in self.partitions if key.topic == topic]:
+                partition = self.partitions.pop(topic_partition)
+                partition.close(clean=False)
+                removed.append(f"{partition.folder}.{topic_id}{DELETED}")
+                self._files.rename(partition.folder, removed[-1])
+            self._files.fsync_dir(self._path)
+            self.checkpoint()
+            for folder in removed:
+                self._remove_folder(folder)
+
+    def checkpoint(self) -> None:
+        """Write down recovery points, log start offsets and high watermarks, durably; then remove
+        the files of segments below the log start offsets.
+
+        Raises:
+            StorageError: the disk refused; the old checkpoints hold.
+        """
+        partitions = dict(self.partitions)
+        # First the segments, then the offsets: an offset read later covers at least those.
+        dropped = [
+            segment for partition in partitions.values() for segment in partition.take_dropped()
+        ]
+        with disk_errors(self._path):
+            for name, offsets in (
+                (LOG_START_OFFSETS, {key: p.log_start_offset for key, p in partitions.items()}),
+                (RECOVERY_POINTS, {key: p.recovery_point for key, p in partitions.items()}),
+                (REPLICATION_OFFSETS, {key: p.high_watermark for key, p in partitions.items()}),
+            ):
+                replace_file(self._files, self._file(name), encode_offsets(offsets))
+            for segment in dropped:
+                segment.remove()
+
+    def close(self, *, clean: bool = True) -> None:
+        """Close every partition and give the folder back.
+
+        A clean close flushes, and if nothing failed since the start, leaves the mark that lets the
+        next start trust what is there.
+
+        Raises:
+            StorageError: the disk failed; everything is closed, the next start recovers.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            failure = self._close_partitions(clean=clean)
+            if failure is not None:
+                raise failure
+            if clean:
+                self.checkpoint()
+                with disk_errors(self._path):
+                    replace_file(self._files, self._file(CLEAN_SHUTDOWN), CLEAN_SHUTDOWN_CONTENT)
+        finally:
+            self._lock.release()
+
+    def _close_partitions(self, *, clean: bool) -> StorageError | None:
+        failure = None
+        for partition in self.partitions.values():
+            try:
+                partition.close(clean=clean)
+            except StorageError as error:
+                failure = failure or error
+        return failure
+
+    def _file(self, name: str) -> str:
+        return f"{self._path}/{name}"
+
+    def _read_offsets(self, name: str) -> dict[TopicPartition, int]:
+        path = self._file(name)
+        if not self._files.exists(path):
+            return {}
+        return decode_offsets(self._files.read_whole(path), path)
+
+    def _sort_folders(self, configs: Mapping[str, TopicConfig]) -> list[TopicPartition]:
+        """The partitions to open; everything else that looks like one is put away."""
+        found, changed = [], False
+        for name in self._files.list_dir(self._path):
+            path = self._file(name)
+            if not self._files.is_dir(path):
+                continue
+            topic_partition = partition_of(name)
+            if name.endswith(DELETED) and partition_of(name.rpartition(".")[0]) is not None:
+                self._remove_folder(path)
+            elif topic_partition is None:
+                continue
+            elif (topic_id := self._topic_id(path)) is None:
+                self._remove_unfinished(path)
+                changed = True
+            elif topic_partition.topic not in configs:
+                self._put_aside(path)
+                changed = True
+            else:
+                self.topic_ids[topic_partition.topic] = topic_id
+                found.append(topic_partition)
+        if changed:
+            self._files.fsync_dir(self._path)
+        return found
+
+    def _topic_id(self, folder: str) -> str | None:
+        path = f"{folder}/{PARTITION_METADATA}"
+        if not self._files.exists(path):
+            return None
+        return decode_topic_id(self._files.read_whole(path))
+
+    def _remove_unfinished(self, folder: str) -> None:
+        """Its creation was cut short, unless there are records in it."""
+        for name in self._files.list_dir(folder):
+            if name.endswith(LOG) and self._files.size(f"{folder}/{name}"):
+                raise StorageError(
+                    f"{folder} holds records, but its {PARTITION_METADATA} is missing or damaged. "
+                    "Restore that file from a backup, or move the folder away."
+                )
+        self._remove_folder(folder)
+
+    def _put_aside(self, folder: str) -> None:
+        number = 0
+        while self._files.exists(f"{folder}.{number}{STRAY}"):
+            number += 1
+        target = f"{folder}.{number}{STRAY}"
+        self._files.rename(folder, target)
+        logger.warning(
+            "%s belongs to no topic of this log; it is now %s. Delete it if it is not needed.",
+            folder,
+            target,
+        )
+
+    def _remove_folder(self, folder: str) -> None:
+        for name in self._files.list_dir(folder):
+            self._files.remove(f"{folder}/{name}")
+        self._files.remove_dir(folder)
+
+
+@contextmanager
+def disk_errors(path: str) -> Iterator[None]:
+    """Turn what the system says into what the reader needs."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"The log in {path} could not be read or written: {error}. Check that the directory "
+            "exists, that this user may write to it and that the disk has room; then open the log "
+            "again."
+        ) from error
+
+
+def _make_dirs(files: Files, path: str) -> None:
+    """Make a folder and those above it, each name durable."""
+    if files.exists(path):
+        return
+    above = parent(path)
+    if above != path:
+        _make_dirs(files, above)
+    files.make_dir(path)
+    files.fsync_dir(above)
+
+
+def _new_meta_properties() -> bytes:
+    return encode_meta_properties(cluster_id=_new_id(), node_id=NODE_ID, directory_id=_new_id())
+
+
+def _new_id() -> str:
+    """A random id in Kafka's spelling: 16 bytes, URL-safe base64, no padding."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()

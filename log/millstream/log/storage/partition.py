@@ -1,0 +1,389 @@
+"""One partition: an append-only sequence of record batches, and what of it may be read.
+
+    log start offset <= last stable offset <= high watermark <= log end offset
+
+    high watermark      everything below it is as durable as was promised: with durability "fsync" a
+                        flush has ended that covers it, with "os" it was handed to the system.
+                        Nothing at or above it is ever read, so nothing read can vanish.
+    last stable offset  everything below it is decided: no transaction is open there.
+
+Owns the order of batches, the offsets, the producers' state, and when bytes become readable. Does
+not own threads, time or waiting: it is synchronous, told the time, and has one owner. An append
+goes to the page cache; `start_flush` and `finish_flush` bracket an fsync that runs elsewhere.
+
+After a write or an fsync failed nothing is known about the file. The partition then refuses every
+append until the log is opened again and recovery has found what is true; reading goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..config import Durability, TopicConfig
+from ..errors import LogClosedError, OffsetOutOfRangeError, StorageError
+from ..format.codec import BatchHeader, parse_header
+from ..format.control import encode_control_batch
+from ..record import TopicPartition
+from .appending import check_for_append, placed, with_append_time
+from .files import Files
+from .flush import Flush, Unsynced
+from .layout import SNAPSHOT, offset_file
+from .producer_snapshot import encode_snapshot
+from .producer_state import ProducerState
+from .results import AppendInfo, ReadResult
+from .segment import NO_TIMESTAMP, Segment
+from .segment_list import SegmentList
+from .txn_index import AbortedTransaction
+
+__all__ = ["AppendInfo", "Flush", "Partition", "ReadResult"]
+
+
+class Partition:
+    """An open partition; made by `open_partition` or `create_partition` (loading.py).
+
+    Args:
+        folder: its folder, which exists.
+        log_end_offset: where the batches in `segments` end; all of them are durable.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        folder: str,
+        topic_partition: TopicPartition,
+        config: TopicConfig,
+        *,
+        durability: Durability,
+        segments: list[Segment],
+        producers: ProducerState,
+        log_start_offset: int,
+        log_end_offset: int,
+        now_ms: int,
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.config = config
+        self.folder = folder
+        self.log_start_offset = log_start_offset
+        self.high_watermark = log_end_offset
+        self.last_stable_offset = log_start_offset
+        self.log_end_offset = log_end_offset
+        self.recovery_point = log_end_offset
+        """Everything below it is durable, indexes of closed segments included."""
+        self._files = files
+        self._acknowledges_unsynced = durability == "os"
+        self._segments = SegmentList(segments)
+        self._producers = producers
+        self._unsynced = Unsynced(files, folder)
+        self._active_since_ms = now_ms
+        self._error: OSError | None = None
+        self._flush_failed = False
+        self._closed = False
+        self._update_offsets()
+
+    def append(self, batch: bytes, now_ms: int) -> AppendInfo:
+        """Append one batch as a producer sent it.
+
+        A transactional batch opens its producer's transaction here, or continues it; the last
+        stable offset stays at the first one until the transaction's marker is readable.
+
+        Raises:
+            RecordTooLargeError, CorruptRecordError: the batch is not fit.
+            InvalidProducerEpochError, OutOfOrderSequenceError, InvalidTxnStateError: its producer
+                is not allowed to write it. In all these cases nothing was written.
+            StorageError: the disk failed, now or before.
+        """
+        self._check_writable()
+        header = check_for_append(batch, self.config, self.topic_partition)
+        timestamp = now_ms if self.config.is_log_append_time else NO_TIMESTAMP
+        if header.producer_id >= 0:
+            original = self._producers.check_batch(header)
+            if original is not None:
+                return AppendInfo(original.first_offset, original.last_offset, timestamp, True)
+        if timestamp != NO_TIMESTAMP:
+            batch, header = with_append_time(batch, header, now_ms)
+        header = self._write(batch, header, now_ms)
+        if header.producer_id >= 0:
+            self._producers.note_batch(header, now_ms)
+        self._update_offsets()
+        return AppendInfo(header.base_offset, header.last_offset, timestamp, False)
+
+    def append_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        commit: bool,
+        coordinator_epoch: int,
+        now_ms: int,
+    ) -> int:
+        """End a producer's transaction, and fence what is late from it if the epoch is higher.
+
+        Returns:
+            An offset; the marker counts once the high watermark is above it. A marker that is there
+            already is not written again.
+
+        Raises:
+            InvalidProducerEpochError, InvalidTxnStateError: the marker is out of date.
+            StorageError: the disk failed, now or before.
+        """
+        self._check_writable()
+        if self._producers.is_repeated_marker(producer_id, producer_epoch):
+            return self.log_end_offset - 1
+        self._producers.check_marker(producer_id, producer_epoch, coordinator_epoch)
+        batch = encode_control_batch(
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            commit=commit,
+            coordinator_epoch=coordinator_epoch,
+            timestamp=now_ms,
+        )
+        header = self._write(batch, parse_header(batch), now_ms)
+        ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
+        if ended is not None and not commit:
+            stable = self._producers.stable_offset_at(ended.marker_offset)
+            self._segments.active.txn_index.append(AbortedTransaction(*ended, stable))
+        self._update_offsets()
+        return header.base_offset
+
+    def read(
+        self,
+        offset: int,
+        *,
+        size_bytes_max: int,
+        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+    ) -> ReadResult:
+        """Whole batches from the one that holds `offset`, all of one segment.
+
+        Batches are never cut: the first may begin before `offset`, and the reader leaves those
+        records out. `size_bytes_max` bounds the bytes, except that one batch is always returned.
+        read_uncommitted reads up to the high watermark, read_committed to the last stable offset.
+
+        Raises:
+            OffsetOutOfRangeError: below the log start offset or above the log end offset.
+            CorruptRecordError: something that is no batch lies there.
+            StorageError: the disk failed. Nothing changed; another read may succeed.
+
+        Source: Fetch API v4+, KIP-98 (isolation levels).
+        """
+        self._check_open()
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"Partition {self.topic_partition}: offset {offset} is outside "
+                f"{self.log_start_offset} to {self.log_end_offset}. Seek to one that exists, or "
+                "set auto.offset.reset."
+            )
+        committed = isolation == "read_committed"
+        limit = self.last_stable_offset if committed else self.high_watermark
+        data = b""
+        aborted: tuple[tuple[int, int], ...] = ()
+        if offset < limit:
+            try:
+                data, stop = self._segments.read(offset, limit, self.log_end_offset, size_bytes_max)
+                if committed:
+                    aborted = tuple(
+                        (transaction.producer_id, transaction.first_offset)
+                        for transaction in self._segments.aborted(offset, stop)
+                    )
+            except OSError as error:
+                raise self._unreadable(error) from error
+        return ReadResult(
+            data, aborted, self.high_watermark, self.last_stable_offset, self.log_start_offset
+        )
+
+    def offset_for_time(self, timestamp: int) -> int | None:
+        """The first readable offset whose record is not before `timestamp`; None without one.
+
+        Raises:
+            CorruptRecordError, StorageError: as in `read`.
+        """
+        self._check_open()
+        try:
+            return self._segments.offset_for_time(
+                timestamp, self.log_start_offset, self.high_watermark
+            )
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def delete_records(self, before: int) -> int:
+        """Raise the log start offset to `before`, if it is lower. Returns what it is now.
+
+        It is for good once `LogDir.checkpoint` has run, which also removes the files of segments
+        that hold nothing else. Until then a crash may bring the records back.
+
+        Raises:
+            OffsetOutOfRangeError: `before` is above the high watermark. Nothing was deleted.
+        """
+        self._check_open()
+        if before > self.high_watermark:
+            raise OffsetOutOfRangeError(
+                f"Partition {self.topic_partition}: records before {before} cannot be deleted, the "
+                f"high watermark is {self.high_watermark}. Delete up to there at most."
+            )
+        if before > self.log_start_offset:
+            self.log_start_offset = before
+            for segment in self._segments.take_below(before):
+                self._unsynced.drop(segment)
+            self._update_offsets()
+        return self.log_start_offset
+
+    def take_dropped(self) -> list[Segment]:
+        """Segments below the log start offset, to be removed once that offset is on disk. Any
+        thread."""
+        return self._unsynced.take_dropped()
+
+    def has_open_transaction(self, producer_id: int) -> bool:
+        """Whether this producer has written to the partition and neither committed nor aborted."""
+        return producer_id in self._producers.open_transactions
+
+    def expire_producers(self, before_ms: int) -> None:
+        """Forget producers that wrote nothing since this time (producer.id.expiration.ms)."""
+        self._producers.expire(before_ms)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write or an fsync failed, so that appends are refused."""
+        return self._error is not None
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether a flush would make something durable. After a failed write it may, what came
+        before is whole; after a failed fsync never."""
+        if self._flush_failed:
+            return False
+        if self._acknowledges_unsynced:
+            return self._unsynced.has_sealed
+        return self.high_watermark < self.log_end_offset
+
+    def start_flush(self) -> Flush | None:
+        """What an fsync has to do now; None when there is nothing, or one is running already.
+
+        With durability "os" only closed segments are flushed, so that recovery need not read them.
+        """
+        if self._unsynced.flush_is_running or self._closed or not self.unflushed:
+            return None
+        active = self._segments.active
+        if self._acknowledges_unsynced:
+            return self._unsynced.prepare(active.base_offset, None)
+        return self._unsynced.prepare(self.log_end_offset, active)
+
+    def finish_flush(self, flush: Flush, error: OSError | None) -> None:
+        """The flush has run, or failed with `error`: then the partition takes no more writes."""
+        self._unsynced.finish(flush)
+        if error is not None:
+            self._error, self._flush_failed = error, True
+        else:
+            self.recovery_point = flush.offset
+            self.high_watermark = max(self.high_watermark, flush.offset)
+            self._update_offsets()
+        if self._closed:
+            self._close_files()
+
+    def close(self, *, clean: bool = True) -> None:
+        """Close the files. A clean close flushes first and leaves nothing to recover; it must not
+        come while a flush runs.
+
+        Raises:
+            StorageError: the disk failed, now or before; the files are closed all the same.
+        """
+        if self._closed:
+            return
+        try:
+            if clean:
+                self._check_writable()
+                self._flush_all()
+        finally:
+            self._closed = True
+            if not self._unsynced.flush_is_running:
+                self._close_files()
+
+    def _write(self, batch: bytes, header: BatchHeader, now_ms: int) -> BatchHeader:
+        """Put a batch at the end of the log. Returns its header as stored."""
+        header, parts = placed(batch, header, self.log_end_offset)
+        try:
+            self._roll_if_due(header, now_ms)
+            self._segments.active.append(header, parts, self.config.index_interval_bytes)
+        except OSError as error:
+            self._error = error
+            raise self._refusal() from error
+        self.log_end_offset = header.last_offset + 1
+        return header
+
+    def _roll_if_due(self, header: BatchHeader, now_ms: int) -> None:
+        active = self._segments.active
+        if not active.size_bytes:
+            self._active_since_ms = now_ms
+        elif self._is_too_old(active, header, now_ms) or not active.has_room(header, self.config):
+            active.seal()
+            self._unsynced.note_sealed(active)
+            self._write_snapshot()
+            self._segments.add(Segment(self._files, self.folder, self.log_end_offset, create=True))
+            self._active_since_ms = now_ms
+
+    def _is_too_old(self, active: Segment, header: BatchHeader, now_ms: int) -> bool:
+        """Whether segment.ms is over, in the records' own time where they have one."""
+        first = active.first_timestamp
+        if first == NO_TIMESTAMP or header.is_control or header.max_timestamp == NO_TIMESTAMP:
+            return now_ms - self._active_since_ms > self.config.segment_ms
+        return header.max_timestamp - first > self.config.segment_ms
+
+    def _write_snapshot(self) -> None:
+        path = offset_file(self.folder, self.log_end_offset, SNAPSHOT)
+        if not self._files.exists(path):  # the last clean stop may have left it, here, at the end
+            self._unsynced.write_file(path, encode_snapshot(self._producers))
+
+    def _flush_all(self) -> None:
+        active = self._segments.active
+        try:
+            active.seal()
+            self._unsynced.note_sealed(active)
+            self._write_snapshot()
+            flush = self._unsynced.prepare(self.log_end_offset, None)
+        except OSError as error:
+            self._error = error
+            raise self._refusal() from error
+        try:
+            flush.run()
+        except OSError as error:
+            self.finish_flush(flush, error)
+            raise self._refusal() from error
+        self.finish_flush(flush, None)
+
+    def _update_offsets(self) -> None:
+        if self._acknowledges_unsynced:
+            self.high_watermark = self.log_end_offset
+        unstable = self._producers.first_unstable_offset(self.high_watermark)
+        stable = self.high_watermark if unstable is None else min(unstable, self.high_watermark)
+        self.last_stable_offset = max(stable, self.log_start_offset)
+        assert (
+            self.log_start_offset
+            <= self.last_stable_offset
+            <= self.high_watermark
+            <= self.log_end_offset
+        )
+
+    def _close_files(self) -> None:
+        self._unsynced.close()
+        for segment in self._segments:
+            segment.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogClosedError(f"Partition {self.topic_partition} is closed; open the log again.")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._error is not None:
+            raise self._refusal() from self._error
+
+    def _refusal(self) -> StorageError:
+        return StorageError(
+            f"Partition {self.topic_partition} takes no more writes: the disk failed "
+            f"({self._error}) and nothing is known about what it kept. Mend the disk under "
+            f"{self.folder} and open the log again; everything acknowledged is found then."
+        )
+
+    def _unreadable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"Partition {self.topic_partition} could not be read ({error}). Look at the disk under "
+            f"{self.folder}; the records may be readable again later."
+        )

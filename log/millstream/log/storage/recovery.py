@@ -1,0 +1,217 @@
+"""What is true on disk after an unclean stop.
+
+    1. Segments that end below the recovery point were synced, indexes and all: they are trusted.
+    2. The others are read batch by batch. What is not one whole batch with a right checksum and the
+       next offset ends the log: a write that was torn, bytes that never came, or old ones.
+    3. What lies behind is cut off, later segments are removed. Nothing acknowledged is lost by it:
+       that was synced, and every batch before it too.
+    4. Indexes, snapshots and producer state are built anew from the batches that were read.
+    5. The batches above the recovery point are written over themselves before they are synced. If
+       an fsync failed before the stop, the kernel may show bytes that are not on disk and call them
+       clean; then only writing them again brings them there.
+
+Only after step 5 do the recovered batches count as durable. Until then nothing was lost that
+another recovery would need, so a crash on the way changes nothing.
+
+Invalid bytes below the recovery point are another matter: they were synced and have changed since.
+Cutting them off would lose acknowledged records silently, so that is an error, and nothing is
+touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..errors import CorruptRecordError
+from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
+from .files import FileHandle, Files
+from .layout import SNAPSHOT, offset_file
+from .producer_snapshot import encode_snapshot
+from .producer_state import ProducerState
+from .replay import note
+from .segment import Segment
+
+__all__ = ["Recovery"]
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 1 << 20
+
+
+@dataclass
+class Scanned:
+    """What a scan found in one segment."""
+
+    segment: Segment
+    valid_bytes: int = 0
+    unsynced_position: int | None = None
+    """Where the batches above the recovery point begin; None when it has none."""
+
+
+@dataclass
+class Recovery:
+    """The recovery of one partition: `scan`, which only reads, then `apply`.
+
+    Args:
+        segments: from the first that is not trusted on; at least one.
+        state: producer state at the first one's base offset.
+        state_offset: where the snapshot was taken that `state` comes from.
+        old_snapshots: offsets of the snapshot files there are.
+        recovery_point: everything below it was synced.
+    """
+
+    files: Files
+    folder: str
+    segments: list[Segment]
+    state: ProducerState
+    state_offset: int
+    old_snapshots: list[int]
+    recovery_point: int
+    index_interval_bytes: int
+    now_ms: int
+    scanned: list[Scanned] = field(default_factory=list)
+    snapshots: list[tuple[int, bytes]] = field(default_factory=list)
+    log_end_offset: int = 0
+    problem: str = ""
+    """Why the log ends where it does, when it does not simply end."""
+
+    def scan(self) -> None:
+        """Read everything, find where the valid batches end, and build indexes in memory.
+
+        Raises:
+            CorruptRecordError: batches below the recovery point are not what was written.
+            OSError: the disk could not be read.
+        """
+        self.log_end_offset = self.segments[0].base_offset
+        for segment in self.segments:
+            if not self._continues(segment.base_offset):
+                self.problem = f"offset {segment.base_offset} follows {self.log_end_offset}"
+                break
+            self.log_end_offset = segment.base_offset
+            if segment.base_offset != self.state_offset:
+                self.snapshots.append((segment.base_offset, encode_snapshot(self.state)))
+            self._scan_segment(segment)
+            if self.problem:
+                break
+        if self.log_end_offset < self.recovery_point:
+            last = self.scanned[-1]
+            raise last.segment.damaged(
+                last.valid_bytes,
+                f"{self.problem or 'the file ends'}; offsets up to {self.recovery_point} had been "
+                "made durable",
+            )
+
+    def apply(self, *, rewrite: bool) -> list[Segment]:
+        """Make the disk say what the scan found, durably. Returns the segments that are left.
+
+        Args:
+            rewrite: write what is above the recovery point again (step 5).
+
+        Raises:
+            OSError: the disk failed; recovery may begin again.
+        """
+        kept = [scanned.segment for scanned in self.scanned]
+        handles = self._write_snapshots()
+        self._cut()
+        for scanned in self.scanned:
+            if rewrite and scanned.unsynced_position is not None:
+                _rewrite(scanned.segment, scanned.unsynced_position)
+            if scanned.segment is not kept[-1]:
+                scanned.segment.seal()
+            scanned.segment.fsync()
+        for handle in handles:
+            handle.fsync()
+            handle.close()
+        self.files.fsync_dir(self.folder)
+        return kept
+
+    def _continues(self, base_offset: int) -> bool:
+        """Whether a batch of this offset may come next. Compaction leaves gaps, but only below the
+        recovery point."""
+        if self.log_end_offset < self.recovery_point:
+            return base_offset >= self.log_end_offset
+        return base_offset == self.log_end_offset
+
+    def _scan_segment(self, segment: Segment) -> None:
+        scanned = Scanned(segment)
+        self.scanned.append(scanned)
+        segment.clear_indexes()
+        try:
+            for position, header, batch in _valid_batches(segment):
+                if not self._continues(header.base_offset):
+                    self.problem = f"offset {header.base_offset} follows {self.log_end_offset}"
+                    break
+                aborted = note(self.state, header, batch, self.now_ms)
+                segment.note(header, position, self.index_interval_bytes)
+                if aborted is not None:
+                    segment.txn_index.append(aborted)
+                if header.base_offset >= self.recovery_point and scanned.unsynced_position is None:
+                    scanned.unsynced_position = position
+                self.log_end_offset = header.last_offset + 1
+                scanned.valid_bytes = position + header.size_bytes
+        except CorruptRecordError as error:
+            self.problem = str(error)
+
+    def _cut(self) -> None:
+        last = self.scanned[-1]
+        gone = self.segments[len(self.scanned) :]
+        excess_bytes = last.segment.size_bytes - last.valid_bytes
+        if not gone and not excess_bytes:
+            return
+        logger.warning(
+            "%s: after an unclean stop the log ends at offset %d (%s). The %d bytes behind it and "
+            "%d later segments are removed.",
+            self.folder,
+            self.log_end_offset,
+            self.problem,
+            excess_bytes,
+            len(gone),
+        )
+        for segment in reversed(gone):
+            segment.remove()
+        if excess_bytes:
+            last.segment.truncate(last.valid_bytes)
+
+    def _write_snapshots(self) -> list[FileHandle]:
+        """Those between the scanned segments. Later ones describe batches that may be gone; the one
+        this recovery began with may be the only source there is, and stays untouched."""
+        for offset in self.old_snapshots:
+            if offset > self.segments[0].base_offset:
+                self.files.remove(offset_file(self.folder, offset, SNAPSHOT))
+        handles = []
+        for offset, data in self.snapshots:
+            handle = self.files.open(offset_file(self.folder, offset, SNAPSHOT), create=True)
+            handles.append(handle)
+            handle.truncate(0)
+            handle.append(data)
+        return handles
+
+
+def _valid_batches(segment: Segment) -> Iterator[tuple[int, BatchHeader, memoryview]]:
+    """Position, header and bytes of each batch whose checksum is right.
+
+    Raises:
+        CorruptRecordError: where the first comes that is not, before the end of the file.
+    """
+    end, position = segment.size_bytes, 0
+    chunk, chunk_position = b"", 0
+    while position < end:
+        start = position - chunk_position
+        if len(chunk) - start < HEADER_SIZE_BYTES:
+            chunk, chunk_position, start = segment.read(position, READ_BYTES), position, 0
+        header = parse_header(chunk, start)
+        if len(chunk) - start < header.size_bytes <= end - position:
+            size = max(READ_BYTES, header.size_bytes)
+            chunk, chunk_position, start = segment.read(position, size), position, 0
+        check_batch(chunk, start, header)
+        yield position, header, memoryview(chunk)[start : start + header.size_bytes]
+        position += header.size_bytes
+
+
+def _rewrite(segment: Segment, position: int) -> None:
+    while position < segment.size_bytes:
+        data = segment.read(position, READ_BYTES)
+        segment.handle.overwrite(position, data)
+        position += len(data)

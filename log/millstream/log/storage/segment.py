@@ -1,0 +1,233 @@
+"""One segment of a partition: a file of record batches and its three indexes.
+
+    BASE.log        batches one after the other, exactly the bytes a fetch returns
+    BASE.index      offset -> position           see offset_index.py
+    BASE.timeindex  timestamp -> offset          see time_index.py
+    BASE.txnindex   aborted transactions         see txn_index.py
+
+The indexes of the active segment are in memory and written when it is sealed, so an append is one
+write. What a crash takes of them recovery finds again in the batches: they are trusted only in
+segments that were sealed and synced.
+
+Owns bytes and positions. Knows nothing of producers, high watermarks or which segment is active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..config import TopicConfig
+from ..errors import CorruptRecordError
+from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
+from .files import FileHandle, Files
+from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
+from .offset_index import OffsetIndex
+from .stored_entries import StoredEntries
+from .time_index import TimeIndex
+from .txn_index import TxnIndex
+
+__all__ = ["NO_TIMESTAMP", "Segment"]
+
+NO_TIMESTAMP = -1
+FIND_BYTES = 1 << 12
+"""Read at once to find one batch: about what lies between two index entries."""
+WALK_BYTES = 1 << 18
+"""Read at once to go through many batches."""
+RELATIVE_OFFSET_MAX = (1 << 31) - 1
+"""Indexes hold offsets relative to the base offset in 32 bits."""
+INDEX_ENTRY_BYTES = 8
+TIME_INDEX_ENTRY_BYTES = 12
+
+
+class Segment:
+    """Batches from `base_offset` on, and where they lie.
+
+    Args:
+        create: the segment is new; its file is made.
+    """
+
+    def __init__(
+        self, files: Files, folder: str, base_offset: int, *, create: bool = False
+    ) -> None:
+        self.base_offset = base_offset
+        self.path = offset_file(folder, base_offset, LOG)
+        self.index = OffsetIndex(files, offset_file(folder, base_offset, INDEX), base_offset)
+        self.time_index = TimeIndex(
+            files, offset_file(folder, base_offset, TIME_INDEX), base_offset
+        )
+        self._snapshot_path = offset_file(folder, base_offset, SNAPSHOT)
+        self.txn_index = TxnIndex(files, offset_file(folder, base_offset, TXN_INDEX))
+        self._files = files
+        self._handle: FileHandle | None = files.open(self.path, create=True) if create else None
+        self._size_bytes: int | None = None
+        self._largest: tuple[int, int] | None = None
+        self._first_timestamp: int | None = None
+        self._unindexed_bytes: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Segment({self.path})"
+
+    @property
+    def handle(self) -> FileHandle:
+        """The open .log file."""
+        if self._handle is None:
+            self._handle = self._files.open(self.path)
+        return self._handle
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the .log file: of the whole batches in it, should a write have failed."""
+        if self._size_bytes is None:
+            self._size_bytes = self.handle.size()
+        return self._size_bytes
+
+    @property
+    def largest_timestamp(self) -> int:
+        """The latest time of any record; -1 when none has one."""
+        return self._largest_so_far()[0]
+
+    @property
+    def first_timestamp(self) -> int:
+        """The time that segment.ms counts from: that of the first batch, -1 when it has none."""
+        if self._first_timestamp is None:
+            if not self.size_bytes:
+                return NO_TIMESTAMP
+            _, header = next(self.batches(0, FIND_BYTES))
+            self._first_timestamp = NO_TIMESTAMP if header.is_control else header.max_timestamp
+        return self._first_timestamp
+
+    def append(
+        self, header: BatchHeader, parts: tuple[bytes | memoryview, ...], index_interval_bytes: int
+    ) -> None:
+        """Write a batch at the end. `header` is that of the batch as stored.
+
+        Raises:
+            OSError: the disk refused. Part of the batch may be in the file.
+        """
+        position = self.size_bytes
+        self.handle.append(*parts)
+        self._size_bytes = position + header.size_bytes
+        self.note(header, position, index_interval_bytes)
+
+    def note(self, header: BatchHeader, position: int, index_interval_bytes: int) -> None:
+        """Take the batch at `position`, which is now the last one, into the indexes."""
+        largest = self._largest_so_far()
+        if header.max_timestamp > largest[0] and not header.is_control:
+            largest = self._largest = (header.max_timestamp, header.last_offset)
+        if self._unindexed_bytes is None:
+            last = self.index.last()
+            self._unindexed_bytes = position - (last[1] if last else 0)
+        if self._unindexed_bytes > index_interval_bytes:
+            self.index.append(header.last_offset, position)
+            self.time_index.append(*largest)
+            self._unindexed_bytes = 0
+        self._unindexed_bytes += header.size_bytes
+
+    def read(self, position: int, size_bytes: int) -> bytes:
+        """Bytes of the .log file, never past the last whole batch."""
+        return self.handle.read(position, min(size_bytes, self.size_bytes - position))
+
+    def find(self, offset: int) -> tuple[int, BatchHeader] | None:
+        """Position and header of the first batch that ends at `offset` or later.
+
+        It may begin after `offset`, where compaction left a gap. None when all end before it.
+        """
+        for position, header in self.batches(self.index.floor(offset), FIND_BYTES):
+            if header.last_offset >= offset:
+                return position, header
+        return None
+
+    def batches(
+        self, position: int = 0, read_bytes: int = WALK_BYTES
+    ) -> Iterator[tuple[int, BatchHeader]]:
+        """Position and header of each batch from `position`, where one must begin, to the end.
+
+        Checksums are not looked at.
+
+        Raises:
+            CorruptRecordError: something else lies there; the message names file and position.
+        """
+        end = self.size_bytes
+        chunk, chunk_position = b"", position
+        while position < end:
+            skipped = position - chunk_position
+            if len(chunk) - skipped < HEADER_SIZE_BYTES:
+                chunk, chunk_position, skipped = self.read(position, read_bytes), position, 0
+            try:
+                header = parse_header(chunk, skipped)
+            except CorruptRecordError as error:
+                raise self.damaged(position, str(error)) from error
+            if position + header.size_bytes > end:
+                raise self.damaged(position, f"the batch of {header.size_bytes} bytes is cut off")
+            yield position, header
+            position += header.size_bytes
+
+    def damaged(self, position: int, what: str) -> CorruptRecordError:
+        """The error for bytes that are not what was written."""
+        return CorruptRecordError(
+            f"{self.path} at position {position}: {what}. The file was damaged after it was "
+            "written: restore it from a backup, or delete the records from there on by removing "
+            "recovery-point-offset-checkpoint and .kafka_cleanshutdown and opening the log again."
+        )
+
+    def has_room(self, header: BatchHeader, config: TopicConfig) -> bool:
+        """Whether this batch, at its offset, still fits. One batch always does."""
+        size_now = self.size_bytes
+        return not size_now or (
+            size_now + header.size_bytes <= config.segment_bytes
+            and self.index.count < config.segment_index_bytes // INDEX_ENTRY_BYTES
+            and self.time_index.count < config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES
+            and header.last_offset - self.base_offset <= RELATIVE_OFFSET_MAX
+        )
+
+    def seal(self) -> None:
+        """Write the indexes to their files. More batches may follow, and another seal."""
+        self.time_index.append(*self._largest_so_far())
+        self.index.seal()
+        self.time_index.seal()
+        self.txn_index.seal()
+
+    def fsync(self) -> None:
+        """Make the batches durable, and what seal() wrote. Runs in any thread."""
+        self.handle.fsync()
+        for entries in self._stored():
+            entries.fsync()
+
+    def truncate(self, size_bytes: int) -> None:
+        """Cut the .log file. The indexes are the caller's to build anew."""
+        self.handle.truncate(size_bytes)
+        self._size_bytes = size_bytes
+
+    def clear_indexes(self) -> None:
+        """Forget what the index files say: they are about to be built anew by `note`."""
+        self.index.clear()
+        self.time_index.clear()
+        self.txn_index.clear()
+        self._largest = (NO_TIMESTAMP, self.base_offset)
+        self._unindexed_bytes = 0
+
+    def remove(self) -> None:
+        """Remove all files of the segment, and the snapshot taken where it begins."""
+        self.close()
+        self._files.remove(self.path)
+        for entries in self._stored():
+            entries.remove()
+        if self._files.exists(self._snapshot_path):
+            self._files.remove(self._snapshot_path)
+
+    def close(self) -> None:
+        """Close the files; reading opens them again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+        for entries in self._stored():
+            entries.close()
+
+    def _largest_so_far(self) -> tuple[int, int]:
+        """Largest timestamp and where; after a restart the last index entry, which seal() added."""
+        if self._largest is None:
+            self._largest = self.time_index.last() or (NO_TIMESTAMP, self.base_offset)
+        return self._largest
+
+    def _stored(self) -> tuple[StoredEntries, ...]:
+        return self.index.stored, self.time_index.stored, self.txn_index.stored

@@ -1,0 +1,162 @@
+"""The segments of a partition in order: finds the right one, and reads from it."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import CorruptRecordError
+from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, decode_batch
+from .segment import Segment
+from .txn_index import AbortedTransaction
+
+__all__ = ["Fetched", "SegmentList"]
+
+LENGTH_END = 12
+"""batchLength counts what follows it."""
+_OFFSET_AND_LENGTH = struct.Struct(">qi")
+
+
+class Fetched(NamedTuple):
+    """Whole batches as stored, and the offset after the last of them."""
+
+    data: bytes
+    next_offset: int
+
+
+class SegmentList:
+    """Segments with ascending base offsets; the last one is active. Never empty."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        assert segments
+        self._segments = segments
+        self._base_offsets = [segment.base_offset for segment in segments]
+        assert self._base_offsets == sorted(set(self._base_offsets))
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._segments)
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    @property
+    def active(self) -> Segment:
+        """The one that is appended to."""
+        return self._segments[-1]
+
+    @property
+    def first(self) -> Segment:
+        """The oldest one."""
+        return self._segments[0]
+
+    def add(self, segment: Segment) -> None:
+        """Make a new segment the active one."""
+        assert segment.base_offset > self._base_offsets[-1]
+        self._segments.append(segment)
+        self._base_offsets.append(segment.base_offset)
+
+    def take_below(self, offset: int) -> list[Segment]:
+        """Take out the segments that hold nothing from `offset` on. The active one stays."""
+        count = self._floor(offset)
+        taken = self._segments[:count]
+        del self._segments[:count], self._base_offsets[:count]
+        return taken
+
+    def read(self, offset: int, limit: int, log_end_offset: int, size_bytes_max: int) -> Fetched:
+        """Batches from the one that holds `offset` on, below `limit`, all of one segment.
+
+        `offset` < `limit` <= `log_end_offset`, and a batch begins at `limit` or the log ends there.
+        At most `size_bytes_max` bytes, but always one batch.
+
+        Raises:
+            OSError, CorruptRecordError
+        """
+        for i in range(self._floor(offset), len(self._segments)):
+            segment = self._segments[i]
+            found = segment.find(offset)
+            if found is None:
+                continue  # compaction took the last records of this segment
+            position, header = found
+            if header.base_offset >= limit:
+                break
+            data = segment.read(position, max(size_bytes_max, header.size_bytes))
+            following = self._base_offsets[i + 1 : i + 2]
+            segment_end = following[0] if following else log_end_offset
+            if segment_end <= limit and position + len(data) == segment.size_bytes:
+                return Fetched(data, segment_end)
+            return _cut(segment, position, data, limit)
+        return Fetched(b"", limit)
+
+    def aborted(self, start: int, stop: int) -> list[AbortedTransaction]:
+        """Aborted transactions with records in `start` to `stop` (exclusive), by first offset.
+
+        The marker of a transaction may lie in a later segment than its records.
+        """
+        found: list[AbortedTransaction] = []
+        for segment in self._segments[self._floor(start) :]:
+            if segment.txn_index.count:
+                found += segment.txn_index.overlapping(start, stop)
+                if segment.txn_index.ends_search(stop):
+                    break
+        return sorted(found, key=lambda aborted: aborted.first_offset)
+
+    def offset_for_time(self, timestamp: int, start: int, limit: int) -> int | None:
+        """First offset in `start` to `limit` (exclusive) whose record is not before `timestamp`.
+
+        Raises:
+            OSError, CorruptRecordError
+        """
+        for segment in self._segments[self._floor(start) :]:
+            if segment.base_offset >= limit:
+                break
+            if segment.largest_timestamp < timestamp:
+                continue
+            begin = max(segment.time_index.floor(timestamp), start)
+            for position, header in segment.batches(segment.index.floor(begin)):
+                if header.base_offset >= limit:
+                    break
+                if header.max_timestamp >= timestamp and not header.is_control:
+                    offset = _offset_in_batch(segment, position, header, timestamp, start)
+                    if offset is not None:
+                        return offset
+        return None
+
+    def _floor(self, offset: int) -> int:
+        """Index of the segment that holds `offset`."""
+        return max(bisect_right(self._base_offsets, offset) - 1, 0)
+
+
+def _cut(segment: Segment, position: int, data: bytes, limit: int) -> Fetched:
+    """Leave out the last batch where it is not whole, and what begins at `limit` or later."""
+    end = 0
+    next_offset = limit
+    size = len(data)
+    while size - end >= HEADER_SIZE_BYTES:
+        base_offset, length = _OFFSET_AND_LENGTH.unpack_from(data, end)
+        if base_offset >= limit:
+            next_offset = limit
+            break
+        if length < HEADER_SIZE_BYTES - LENGTH_END:
+            raise segment.damaged(position + end, f"a batch cannot have length {length}")
+        if end + length + LENGTH_END > size:
+            next_offset = base_offset
+            break
+        end += length + LENGTH_END
+    return Fetched(data[:end], next_offset)
+
+
+def _offset_in_batch(
+    segment: Segment, position: int, header: BatchHeader, timestamp: int, start: int
+) -> int | None:
+    data = segment.read(position, header.size_bytes)
+    try:
+        check_batch(data, 0, header)
+        columns = decode_batch(data, 0, header)
+    except CorruptRecordError as error:
+        raise segment.damaged(position, str(error)) from error
+    for offset, time in zip(columns.offsets, columns.timestamps, strict=True):
+        if time >= timestamp and offset >= start:
+            return offset
+    return None

@@ -1,0 +1,100 @@
+"""A file of entries of one size, in ascending order: what the indexes of a segment are made of.
+
+Entries are read one at a time where they lie, so that opening a log with a thousand segments reads
+none of them. The file is written when its segment is closed; the entries of the active segment are
+still in memory, in the index that uses this.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from .files import FileHandle, Files
+
+__all__ = ["StoredEntries"]
+
+
+class StoredEntries:
+    """The entries of one file, which need not exist. Big-endian, no header, no checksum."""
+
+    __slots__ = ("_count", "_entry", "_files", "_handle", "_is_stale", "path")
+
+    def __init__(self, files: Files, path: str, entry: struct.Struct) -> None:
+        self.path = path
+        self._files = files
+        self._entry = entry
+        self._handle: FileHandle | None = None
+        self._count = -1
+        self._is_stale = False
+
+    @property
+    def count(self) -> int:
+        """Whole entries in the file."""
+        if self._count < 0:
+            if self._files.exists(self.path):
+                self._count = self._files.size(self.path) // self._entry.size
+            else:
+                self._count = 0
+        return self._count
+
+    def get(self, i: int) -> tuple[int, ...]:
+        """The fields of entry `i`."""
+        assert 0 <= i < self.count
+        size = self._entry.size
+        return self._entry.unpack(self._open().read(i * size, size))
+
+    def all(self) -> list[tuple[int, ...]]:
+        """Every entry, for files that are small."""
+        if not self.count:
+            return []
+        data = self._open().read(0, self.count * self._entry.size)
+        return list(self._entry.iter_unpack(data))
+
+    def floor(self, field: int, value: int) -> int:
+        """Index of the last entry whose `field` is at most `value`; -1 when there is none."""
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) // 2
+            if self.get(middle)[field] <= value:
+                low = middle + 1
+            else:
+                high = middle
+        return low - 1
+
+    def extend(self, data: bytes) -> None:
+        """Add packed entries; creates the file."""
+        count = self.count + len(data) // self._entry.size
+        handle = self._open(create=True)
+        if self._is_stale:
+            handle.truncate(0)
+            self._is_stale = False
+        handle.append(data)
+        self._count = count
+
+    def clear(self) -> None:
+        """Forget what the file says; the next `extend` writes it anew."""
+        self._count = 0
+        self._is_stale = True
+
+    def fsync(self) -> None:
+        """Make the file durable, if there is one."""
+        if self._handle is not None:
+            self._handle.fsync()
+
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        self.close()
+        if self._files.exists(self.path):
+            self._files.remove(self.path)
+        self._count = 0
+
+    def close(self) -> None:
+        """Close the handle; the next read opens it again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def _open(self, *, create: bool = False) -> FileHandle:
+        if self._handle is None:
+            self._handle = self._files.open(self.path, create=create)
+        return self._handle
