@@ -235,6 +235,11 @@ class Partition:
         """Whether this producer has written to the partition and neither committed nor aborted."""
         return producer_id in self._producers.open_transactions
 
+    def open_transactions(self) -> dict[int, int]:
+        """Producer id -> epoch of every transaction that is open here."""
+        state = self._producers
+        return {producer: state.producers[producer].epoch for producer in state.open_transactions}
+
     def expire_producers(self, before_ms: int) -> None:
         """Forget producers that wrote nothing since this time (producer.id.expiration.ms)."""
         self._producers.expire(before_ms)
