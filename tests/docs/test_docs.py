@@ -100,6 +100,7 @@ def type_in(body: str, folder: Path) -> None:
     ],
 )
 def test_the_examples_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for fence in fences(page):
         if fence.title is not None:
             path = tmp_path / fence.title
