@@ -197,7 +197,8 @@ class WindowStore:
             rows.keys.extend([prefix + key for key in window])
             rows.values.extend(values)
         self._rows = rows
-        self._pending, self.windows = self.windows, {}
+        self._pending = {start: window for start, window in self.windows.items() if window}
+        self.windows = {}
         self._pending_dropped, self._dropped = self._dropped, {}
         return changes
 

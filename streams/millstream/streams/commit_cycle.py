@@ -1,0 +1,139 @@
+"""When a worker commits, and what: the transaction from its first output to its commit or abort.
+
+All tasks of a worker share its producer, so a commit covers all of them. The commit itself, and the
+order in it, is `commit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from millstream.log.record import OffsetAndMetadata, TopicPartition
+
+from .commit import Journal, StoreChanges, commit
+from .outputs import Outputs
+from .repartition_purge import RepartitionPurge
+from .run_context import RunContext
+from .running_tasks import RunningTask, offset_metadata
+from .topology import changelog_topic
+
+__all__ = ["CommitCycle"]
+
+DIRTY_ENTRIES_MAX: Final = 200_000
+"""Entries in the overlays of all stores; with more, a commit does not wait for its interval."""
+COST_FACTOR: Final = 10
+INTERVAL_MAX_MS: Final = 1_000
+"""On a slow disk commits are spread so that they take a tenth of the time, up to a second apart."""
+
+
+class CommitCycle:
+    """The commits of one worker."""
+
+    def __init__(self, context: RunContext, journal: Journal, partitions: dict[str, int]) -> None:
+        log = context.log
+        self._app_id = context.app.id
+        self._clock = context.clock
+        self._interval_min_ms = context.app.commit_interval_ms
+        self._interval_ms = self._interval_min_ms
+        self._committed_ms = self._clock.monotonic_ms()
+        self._journal = journal
+        self._outputs = Outputs(log, journal.producer, context.names, partitions)
+        repartition = [topic.name for topic in context.topology.repartition_topics]
+        self._purge = RepartitionPurge(log, repartition, self._committed_ms)
+        self._in_transaction = False
+        self.commits = 0
+
+    @property
+    def records_sent(self) -> int:
+        """Output records, those of aborted transactions too."""
+        return self._outputs.records
+
+    async def send_outputs(self, running: RunningTask) -> None:
+        """Take what a task has put out, async steps first, to the producer."""
+        if running.task.has_async:
+            await running.task.drain()
+        outputs = running.task.take_outputs()
+        if outputs:
+            await self._begin()
+            await self._outputs.send(outputs)
+
+    def wait_ms(self, tasks: Iterable[RunningTask], idle_ms: int) -> int:
+        """How long to wait for records: until the commit is due, `idle_ms` with nothing to
+        commit."""
+        if not any(running.is_dirty for running in tasks):
+            return idle_ms
+        return max(0, self._committed_ms + self._interval_ms - self._clock.monotonic_ms())
+
+    def is_due(self, tasks: Iterable[RunningTask]) -> bool:
+        """Whether there is something to commit and it is time."""
+        dirty = [running for running in tasks if running.is_dirty]
+        if not dirty:
+            return False
+        is_time = self._clock.monotonic_ms() - self._committed_ms >= self._interval_ms
+        return is_time or sum(running.dirty_entries for running in dirty) > DIRTY_ENTRIES_MAX
+
+    async def commit(
+        self, tasks: Iterable[RunningTask], positions: Mapping[TopicPartition, int]
+    ) -> None:
+        """Commit everything the tasks have processed, up to these positions.
+
+        Raises:
+            LogError: see `commit`; then `abort`, and open the tasks anew.
+        """
+        dirty = [running for running in tasks if running.is_dirty]
+        if not dirty:
+            return
+        started_ms = self._clock.monotonic_ms()
+        await self._begin()
+        changes: list[StoreChanges] = []
+        for running in dirty:
+            running.task.flush()
+            await self.send_outputs(running)
+            changes += self._prepare(running)
+        offsets = {
+            partition: OffsetAndMetadata(
+                positions[partition], offset_metadata(running.task.stream_time)
+            )
+            for running in dirty
+            for partition in running.inputs
+        }
+        await commit(self._journal, changes, offsets, self._clock.wall_ms())
+        self._in_transaction = False
+        for running in dirty:
+            running.is_dirty = False
+        self._note(offsets, started_ms)
+        await self._purge.run_if_due(self._committed_ms)
+
+    async def abort(self) -> None:
+        """Nothing since the last commit happened."""
+        if self._in_transaction:
+            self._in_transaction = False
+            await self._journal.producer.abort_transaction()
+
+    async def purge(self) -> None:
+        """Delete consumed records of repartition topics now."""
+        await self._purge.run(self._clock.monotonic_ms())
+
+    async def _begin(self) -> None:
+        if self._journal.transactional and not self._in_transaction:
+            await self._journal.producer.begin_transaction()
+            self._in_transaction = True
+
+    def _prepare(self, running: RunningTask) -> Collection[StoreChanges]:
+        prepared: list[StoreChanges] = []
+        for name, store in running.stores.items():
+            changes = store.prepare()
+            if changes.keys:
+                changelog = TopicPartition(changelog_topic(self._app_id, name), running.partition)
+                prepared.append(StoreChanges(store, changes, changelog if store.logged else None))
+            else:
+                store.settle()
+        return prepared
+
+    def _note(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], started_ms: int) -> None:
+        self.commits += 1
+        self._purge.committed(offsets)
+        self._committed_ms = self._clock.monotonic_ms()
+        cost_ms = COST_FACTOR * (self._committed_ms - started_ms)
+        self._interval_ms = max(self._interval_min_ms, min(cost_ms, INTERVAL_MAX_MS))

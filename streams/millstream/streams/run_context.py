@@ -1,0 +1,44 @@
+"""What every part of a running app needs to know about the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from millstream.log.clock import Clock, SystemClock
+from millstream.log.interface import Log
+from millstream.log.record import TopicPartition
+
+from .app import App
+from .progress import Progress, no_progress
+from .state_dir import StateDirectory
+from .topic_names import TopicNames
+from .topology import Topology
+
+__all__ = ["RunContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One app on one log. The topology is built before anything else happens."""
+
+    app: App
+    log: Log
+    topology: Topology
+    directory: StateDirectory
+    names: TopicNames = field(default_factory=TopicNames)
+    limits: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """Offsets of input partitions (in the log's names) before which to stop, for a run to an
+    end."""
+    progress: Progress = no_progress
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def of(cls, app: App, log: Log, *, progress: Progress | None = None) -> RunContext:
+        """The run of `app` on `log` under its own name, with its state where the app says.
+
+        Raises:
+            TopologyError: the app cannot run.
+        """
+        directory = StateDirectory.of(app.id, log.url, app.state_dir)
+        return cls(app, log, app.topology(), directory, progress=progress or no_progress)

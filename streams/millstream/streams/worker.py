@@ -1,0 +1,373 @@
+"""The worker: the one loop that reads, processes and commits.
+
+    poll -> intake (which batch next) -> task.process -> outputs to the producer -> commit when due
+
+The worker is a member of the group named after the app. Partitions assigned to it become tasks
+(`running_tasks.py`); before partitions are taken away their work is committed. Everything is owned
+by one event loop; a batch is processed without an await, and between batches the loop breathes.
+
+When a commit fails because the log asks to try again or the group moved on, nothing of it happened
+or nobody knows: the transaction is aborted, all tasks are lost and opened again from what the log
+says, and the records are read again. Any other error ends the run, with everything uncommitted
+rolled back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from millstream.log.errors import (
+    IllegalGenerationError,
+    LogError,
+    RebalanceInProgressError,
+    UnknownMemberError,
+)
+from millstream.log.interface import Consumer, Producer
+from millstream.log.record import RecordBatch, TopicPartition
+
+from .commit import Journal
+from .commit_cycle import CommitCycle
+from .global_tables import GlobalTables
+from .internal_topics import RunTopics, prepare_topics
+from .queries import StoreView, spec_named
+from .run_context import RunContext
+from .running_tasks import RunningTasks
+from .state import Store
+from .state_thread import StateThread
+from .topology import changelog_topic
+from .until_end import EndOfInput
+
+__all__ = ["Worker", "WorkerStats"]
+
+IDLE_WAIT_MS: Final = 100
+"""How long a poll waits with nothing to commit: how soon a stop or an idle time-out shows."""
+RECOVERIES_MAX: Final = 5
+"""Attempts in a row that may end in a retriable error."""
+
+_PRODUCER_CONFIG: Mapping[str, str | int] = {"linger.ms": 50, "batch.size": 512 << 10}
+_CONSUMER_CONFIG: Mapping[str, str | int] = {
+    "enable.auto.commit": "false",
+    "max.partition.fetch.bytes": 1 << 20,
+    "fetch.max.bytes": 4 << 20,
+}
+_GROUP_MOVED_ON = (IllegalGenerationError, UnknownMemberError, RebalanceInProgressError)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """What a worker has done since it started. Counts of records."""
+
+    records: int = 0
+    outputs: int = 0
+    late: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    dead_letters: int = 0
+    restored: int = 0
+    commits: int = 0
+
+
+class Worker:
+    """One worker of an app: a member of its group, and one transactional producer."""
+
+    def __init__(self, context: RunContext, *, index: int = 0) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._transactional_id = (
+            f"{context.app.id}-{index}" if context.app.guarantee == "exactly_once" else None
+        )
+        self._thread = StateThread()
+        self._globals = GlobalTables(context)
+        self._tasks = RunningTasks(context, self._globals.stores, self._thread)
+        self._topics = RunTopics()
+        self._starts: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._end: EndOfInput | None = None
+        self._recoveries = 0
+
+    async def run(self, *, stop: asyncio.Event, until_end: bool = False) -> bool:
+        """Work until `stop` is set, or until the end of the input; True when the end was reached.
+
+        Either way everything processed is committed and nothing is left to restore.
+
+        Raises:
+            ProcessingError, SerdeError: a record failed; nothing of it is committed.
+            MillstreamError: the log or a store failed.
+        """
+        self._topics = await prepare_topics(self._context)
+        async with AsyncExitStack() as stack:
+            stack.callback(self._thread.close)
+            stack.push_async_callback(self._globals.close)
+            await self._globals.load()
+            # Opening the producer ends what a previous run left open: before offsets are read.
+            producer = await stack.enter_async_context(self._new_producer())
+            self._consumer = await stack.enter_async_context(self._new_consumer())
+            self._cycle = self._new_cycle(producer)
+            stack.push_async_callback(self._lose_all)
+            if until_end:
+                self._end = await EndOfInput.now(self._context, self._topics)
+            await self._subscribe()
+            await self._loop(stop)
+            return self._end is not None and self._end.is_over
+
+    def store(self, name: str) -> StoreView:
+        """A store to read from, while the app runs.
+
+        Raises:
+            UnknownStoreError: the app has no store of this name.
+        """
+        topology = self._context.topology
+        specs = [store for part in topology.subtopologies for store in part.stores]
+        specs += [table.store for table in topology.global_tables]
+        return StoreView(spec_named(name, specs), self)
+
+    def parts(self, store: str) -> dict[int, Store]:
+        """The open parts of a store by partition, for `StoreView`."""
+        if store in self._globals.stores:
+            return {0: self._globals.stores[store]}
+        return {task.partition: task.stores[store] for task in self._tasks if store in task.stores}
+
+    def part_count(self, store: str) -> int:
+        """How many parts a store has, for `StoreView`."""
+        changelog = changelog_topic(self._context.app.id, store)
+        return self._topics.partitions.get(changelog) or len(self.parts(store)) or 1
+
+    def stats(self) -> WorkerStats:
+        """What was done so far."""
+        counters = self._tasks.counters()
+        return WorkerStats(
+            records=counters.records,
+            outputs=self._cycle.records_sent,
+            late=counters.late,
+            dropped=counters.dropped,
+            skipped=counters.skipped,
+            dead_letters=counters.dead_letters,
+            restored=self._tasks.restored_records,
+            commits=self._cycle.commits,
+        )
+
+    # Opening.
+
+    def _new_producer(self) -> Producer:
+        return self._context.log.producer(
+            transactional_id=self._transactional_id, config=_PRODUCER_CONFIG
+        )
+
+    def _new_consumer(self) -> Consumer:
+        return self._context.log.consumer(group=self._context.app.id, config=_CONSUMER_CONFIG)
+
+    def _new_cycle(self, producer: Producer) -> CommitCycle:
+        journal = Journal(
+            self._context.log,
+            producer,
+            self._consumer,
+            self._transactional_id is not None,
+            self._thread,
+            self._topics.ids,
+        )
+        return CommitCycle(self._context, journal, self._topics.partitions)
+
+    async def _subscribe(self) -> None:
+        sources = {
+            self._context.names.in_log(source)
+            for subtopology in self._context.topology.subtopologies
+            for source in subtopology.sources
+        }
+        await self._consumer.subscribe(
+            sorted(sources),
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+            on_lost=self._lost,
+        )
+
+    # The loop.
+
+    async def _loop(self, stop: asyncio.Event) -> None:
+        is_over = False
+        while not (is_over or stop.is_set()):
+            try:
+                is_over = await self._turn()
+            except LogError as error:
+                if not (error.retriable or isinstance(error, _GROUP_MOVED_ON)):
+                    raise
+                await self._recover(error)
+        await self._commit()
+        await self._cycle.purge()
+
+    async def _turn(self) -> bool:
+        """Fetch once, process what can be, commit when due; True when the end is reached."""
+        self._globals.check()
+        wait_ms = self._cycle.wait_ms(self._tasks, IDLE_WAIT_MS)
+        for batch in await self._consumer.poll_batches(wait_ms):
+            self._accept(batch)
+        await self._process_waiting()
+        self._pause_and_resume()
+        if self._end is None:
+            await self._advance_idle()
+        if self._cycle.is_due(self._tasks):
+            await self._commit()
+        return self._end is not None and await self._finish_what_ended(self._end)
+
+    def _accept(self, batch: RecordBatch) -> None:
+        partition = TopicPartition(batch.topic, batch.partition)
+        if not self._tasks.has(partition):
+            return
+        limit = self._limit(partition)
+        if limit is not None and batch.next_offset > limit:
+            batch = batch.slice(0, sum(offset < limit for offset in batch.offsets))
+        if len(batch):
+            self._tasks.of(batch).intake.add(batch)
+
+    async def _process_waiting(self) -> None:
+        intakes = self._tasks.intakes
+        ended: frozenset[TopicPartition] = frozenset()
+        if any(intake.has_choice and not intake.is_empty for intake in intakes):
+            ended = await self._at_their_end()
+        for intake in intakes:
+            while (batch := intake.next(ended)) is not None:
+                await self._process(batch)
+                if self._cycle.is_due(self._tasks):
+                    await self._commit()
+
+    async def _process(self, batch: RecordBatch) -> None:
+        running = self._tasks.of(batch)
+        batch.topic = self._context.names.in_code(batch.topic)
+        running.is_dirty = True
+        running.task.process(batch)
+        await self._cycle.send_outputs(running)
+        running.active_ms = self._clock.monotonic_ms()
+        running.stream_time_then = running.task.stream_time
+
+    async def _advance_idle(self) -> None:
+        """Let the wall clock move the stream time of tasks that nothing comes to any more, as soon
+        as that closes a window."""
+        timeout_ms = self._context.app.idle_timeout_ms
+        if timeout_ms is None:
+            return
+        now_ms = self._clock.monotonic_ms()
+        for running in self._tasks:
+            silent_ms = now_ms - running.active_ms
+            if silent_ms < timeout_ms or running.stream_time_then < 0:
+                continue
+            stream_time = running.stream_time_then + silent_ms
+            window_end = running.next_window_end()
+            if running.intake.is_empty and window_end is not None and window_end <= stream_time:
+                running.is_dirty = True
+                running.task.advance(stream_time)
+                await self._cycle.send_outputs(running)
+
+    async def _finish_what_ended(self, end: EndOfInput) -> bool:
+        while (subtopology := await end.next_ended(self._positions())) is not None:
+            for running in self._tasks:
+                if running.subtopology is subtopology:
+                    running.is_dirty = True
+                    running.task.close_windows()
+                    await self._cycle.send_outputs(running)
+            await self._commit()
+            end.note(subtopology)
+        return end.is_over
+
+    async def _commit(self) -> None:
+        await self._cycle.commit(self._tasks, self._positions())
+        self._recoveries = 0
+        self._report()
+
+    async def _recover(self, error: LogError) -> None:
+        """After a commit that failed or whose fate is unknown: begin again from what the log
+        says."""
+        self._recoveries += 1
+        if self._recoveries > RECOVERIES_MAX:
+            raise error
+        await self._cycle.abort()
+        await self._lose_all()
+        if not isinstance(error, _GROUP_MOVED_ON):  # else the next poll brings the new assignment
+            await self._take_over(self._consumer.assignment())
+            for partition, offset in self._starts.items():
+                await self._consumer.seek(partition, offset)
+
+    # Where reading stands.
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        """The next offset to process, for every partition of every task."""
+        fetched = self._consumer.position()
+        positions: dict[TopicPartition, int] = {}
+        for running in self._tasks:
+            for partition in running.inputs:
+                offset = running.intake.first_offset(partition)
+                if offset is None:
+                    offset = fetched.get(partition, self._starts[partition])
+                limit = self._limit(partition)
+                positions[partition] = offset if limit is None else min(offset, limit)
+        return positions
+
+    def _limit(self, partition: TopicPartition) -> int | None:
+        return None if self._end is None else self._end.limits.get(partition)
+
+    async def _at_their_end(self) -> frozenset[TopicPartition]:
+        """Partitions of which the log, or this run, has nothing more now."""
+        ended = {partition for partition, lag in (await self._consumer.lag()).items() if lag <= 0}
+        if self._end is not None:
+            limits = self._end.limits
+            ended |= {
+                partition
+                for partition, offset in self._positions().items()
+                if offset >= limits.get(partition, offset + 1)
+            }
+        return frozenset(ended)
+
+    def _pause_and_resume(self) -> None:
+        """Fetch nothing of partitions of which enough waits, or that are at their limit."""
+        positions = self._positions()
+        full = {
+            partition
+            for running in self._tasks
+            for partition in running.inputs
+            if running.intake.is_full(partition) or positions[partition] == self._limit(partition)
+        }
+        self._consumer.pause(*(full - self._paused))
+        self._consumer.resume(*((self._paused - full) & positions.keys()))
+        self._paused = full
+
+    def _report(self) -> None:
+        if self._end is None:
+            self._context.progress("process", self._tasks.counters().records, None)
+        else:
+            self._context.progress("process", *self._end.progress(self._positions()))
+
+    # Partitions come and go. These run inside poll_batches.
+
+    async def _assigned(self, partitions: Collection[TopicPartition]) -> None:
+        await self._take_over(partitions)
+
+    async def _revoked(self, partitions: Collection[TopicPartition]) -> None:
+        await self._commit()
+        await self._tasks.close(self._tasks.reading(partitions))
+        self._paused.difference_update(partitions)
+
+    async def _lost(self, partitions: Collection[TopicPartition]) -> None:
+        """Others have them. The transaction held the work of all tasks: all begin again."""
+        await self._cycle.abort()
+        await self._lose_all()
+        kept = self._consumer.assignment() - set(partitions)
+        await self._take_over(kept)
+        for partition in kept:
+            await self._consumer.seek(partition, self._starts[partition])
+
+    async def _take_over(self, partitions: Collection[TopicPartition]) -> None:
+        new = [partition for partition in partitions if not self._tasks.has(partition)]
+        if not new:
+            return
+        committed = await self._consumer.committed(new)
+        beginnings = await self._context.log.beginning_offsets(new)
+        for partition, offset in committed.items():
+            self._starts[partition] = beginnings[partition] if offset is None else offset.offset
+        await self._tasks.open(committed)
+
+    async def _lose_all(self) -> None:
+        await self._tasks.lose(list(self._tasks))
+        self._starts.clear()
+        self._consumer.resume(*self._paused)
+        self._paused = set()
