@@ -20,11 +20,12 @@ at the same time. No handle is closed while its fsync runs.
 """
 
 # Paths stay strings: a pathlib object for every call costs more than the call.
-# ruff: noqa: PTH102, PTH105, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123, PTH208
+# ruff: noqa: PTH102, PTH105, PTH106, PTH108, PTH116, PTH120, PTH123, PTH208
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from typing import Protocol
 
 from ..errors import LogLockedError
@@ -261,10 +262,15 @@ class RealFiles:
         return RealHandle(path, create=create)
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(path)
+        # Unlike os.path.exists, a disk that cannot tell is an error and not a no.
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def is_dir(self, path: str) -> bool:
-        return os.path.isdir(path)
+        return self.exists(path) and stat.S_ISDIR(os.stat(path).st_mode)
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size

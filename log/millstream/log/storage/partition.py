@@ -236,9 +236,8 @@ class Partition:
         return producer_id in self._producers.open_transactions
 
     def open_transactions(self) -> dict[int, int]:
-        """Producer id -> epoch of every transaction that is open here."""
-        state = self._producers
-        return {producer: state.producers[producer].epoch for producer in state.open_transactions}
+        """Producer id -> epoch, of every transaction that is open here."""
+        return self._producers.open_epochs()
 
     def expire_producers(self, before_ms: int) -> None:
         """Forget producers that wrote nothing since this time (producer.id.expiration.ms)."""

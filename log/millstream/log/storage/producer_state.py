@@ -191,6 +191,10 @@ class ProducerState:
             oldest.append(next(iter(self.open_transactions.values())))
         return min(oldest, default=None)
 
+    def open_epochs(self) -> dict[int, int]:
+        """Producer id -> epoch, of every open transaction."""
+        return {each: self.producers[each].epoch for each in self.open_transactions}
+
     def expire(self, before_ms: int) -> None:
         """Forget producers silent since before this time, except those in a transaction."""
         for producer_id, entry in list(self.producers.items()):
