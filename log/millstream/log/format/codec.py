@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from millstream.log.errors import CorruptRecordError
 from millstream.log.record import Headers
 
-from . import record_reader, record_writer
+from . import partitioner, record_reader, record_writer
 from .compression import DECOMPRESSED_BYTES_MAX, compress, decompress
 from .header import (
     ATTRIBUTE_CONTROL,
@@ -69,7 +69,7 @@ __all__ = [
     "partitions_for_keys",
 ]
 
-COMPILED: bool = record_reader.COMPILED and record_writer.COMPILED
+COMPILED: bool = record_reader.COMPILED and record_writer.COMPILED and partitioner.COMPILED
 """Whether records are read and written by machine code, or by the interpreter, much slower."""
 
 

@@ -160,7 +160,7 @@ def _snappy(data: Data, _level: int | None) -> bytes:
 def _unsnappy(data: Data, size_bytes_max: int) -> bytes:
     view = memoryview(data)
     if view[: len(XERIAL_MAGIC)] != XERIAL_MAGIC:
-        return _unsnappy_block(view, size_bytes_max)
+        return _unsnappy_block(view, 0, size_bytes_max)
     parts: list[bytes] = []
     size_bytes = 0
     position = len(XERIAL_HEADER)
@@ -170,17 +170,19 @@ def _unsnappy(data: Data, size_bytes_max: int) -> bytes:
         if block_bytes > len(view) - position:
             raise CorruptRecordError("the snappy data ends too early")
         block = view[position : position + block_bytes]
-        parts.append(_unsnappy_block(block, size_bytes_max - size_bytes))
+        parts.append(_unsnappy_block(block, size_bytes, size_bytes_max))
         size_bytes += len(parts[-1])
         position += block_bytes
     return b"".join(parts)
 
 
-def _unsnappy_block(block: memoryview, size_bytes_max: int) -> bytes:
+def _unsnappy_block(block: memoryview, before_bytes: int, size_bytes_max: int) -> bytes:
     import cramjam
 
     size_bytes = cramjam.snappy.decompress_raw_len(block)
-    _limit("snappy", size_bytes, min(size_bytes_max, SNAPPY_RATIO_MAX * len(block)))
+    if size_bytes > SNAPPY_RATIO_MAX * len(block):
+        raise CorruptRecordError(f"{len(block)} bytes of snappy data claim to be {size_bytes}")
+    _limit("snappy", before_bytes + size_bytes, size_bytes_max)
     return bytes(cramjam.snappy.decompress_raw(block))
 
 

@@ -18,7 +18,9 @@ else:
     except ImportError:
         from . import cython_shim as cython
 
-__all__ = ["murmur2", "partition_for_key", "partitions_for_keys"]
+__all__ = ["COMPILED", "murmur2", "partition_for_key", "partitions_for_keys"]
+
+COMPILED: bool = cython.compiled
 
 SEED: int = cython.declare(cython.uint, 0x9747B28C)
 MASK: int = cython.declare(cython.uint, 0xFFFFFFFF)
