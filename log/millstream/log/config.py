@@ -170,8 +170,10 @@ class BrokerConfig:
 
 def check_durability(value: str) -> Durability:
     """Raise ConfigError unless `value` is a durability."""
-    if value == "fsync" or value == "os":
-        return value
+    if value == "fsync":
+        return "fsync"
+    if value == "os":
+        return "os"
     raise ConfigError(
         f"durability is {value!r}; it can be fsync (acknowledged records survive a power cut) or "
         "os (they survive a killed process only)."

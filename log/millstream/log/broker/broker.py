@@ -1,0 +1,188 @@
+"""The engine of one log: what a Kafka broker does, without the network.
+
+The embedded producer and consumer call it directly; a server for Kafka's protocol will sit on the
+same object. It puts together the partitions, the coordinators of transactions and groups, and the
+one background task that lets time pass for them. One event loop owns a broker; nothing here is
+thread-safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from contextlib import suppress
+
+from ..clock import Clock
+from ..config import BrokerConfig, Durability
+from ..errors import StorageError
+from ..record import TopicPartition
+from ..storage.files import Files
+from ..storage.partition import AppendInfo
+from .catalog import Catalog
+from .disk_threads import DiskThreads
+from .group_coordinator import GroupCoordinator
+from .partitions import Partitions
+from .producer_ids import ProducerIds
+from .txn_coordinator import TransactionCoordinator
+
+__all__ = ["Broker"]
+
+logger = logging.getLogger("millstream.log")
+
+_ATTRIBUTES_LOW_BYTE = 22  # of a record batch
+_TRANSACTIONAL = 0x10
+_PRODUCER = struct.Struct(">qh")  # producer id and epoch
+_PRODUCER_POSITION = 43
+
+
+class Broker:
+    """One open log: `partitions`, `transactions` and `groups`. Make it with `Broker.open`."""
+
+    def __init__(
+        self,
+        files: Files,
+        folder: str,
+        catalog: Catalog,
+        threads: DiskThreads,
+        config: BrokerConfig,
+        clock: Clock,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.partitions = Partitions(catalog, threads, config=config, clock=clock)
+        self.transactions = TransactionCoordinator(
+            self.partitions,
+            ProducerIds(files, folder),
+            config,
+            on_ended=self._transaction_ended,
+            on_deadline=self._deadline_set,
+        )
+        self.groups = GroupCoordinator(
+            self.partitions, self.transactions, config, on_deadline=self._deadline_set
+        )
+        self._wake = asyncio.Event()
+        self._asleep_until_ms = 0
+        self._timer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        files: Files,
+        folder: str,
+        *,
+        durability: Durability,
+        config: BrokerConfig,
+        clock: Clock,
+    ) -> Broker:
+        """Open and recover the log in `folder`; unfinished transactions are finished or aborted.
+
+        Raises:
+            LogLockedError: another process has it open.
+            StorageError: the disk refuses, or a file is damaged beyond what a crash can do.
+        """
+        threads = DiskThreads(config.flush_threads)
+        try:
+            catalog = await threads.run(
+                lambda: Catalog.open(files, folder, durability=durability, now_ms=clock.wall_ms())
+            )
+        except BaseException:
+            threads.close()
+            raise
+        broker = cls(files, folder, catalog, threads, config, clock)
+        try:
+            await broker.transactions.recover()
+            broker.groups.load()
+        except BaseException:
+            await broker.partitions.close(clean=False)
+            raise
+        broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
+        return broker
+
+    def append(
+        self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None
+    ) -> AppendInfo:
+        """Append a batch to the page cache; `partitions.durable` waits for its acknowledgement.
+
+        A transactional batch joins the partition to the transaction of `transactional_id` (KIP-890:
+        the client need not announce it).
+
+        Raises:
+            ProducerFencedError, ConcurrentTransactionsError: nothing was written.
+            And as `Partitions.append`.
+        """
+        if transactional_id is not None and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
+            self.partitions.partition(topic_partition)
+            producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
+            self.transactions.add_partitions(
+                transactional_id, producer_id, epoch, (topic_partition,)
+            )
+        return self.partitions.append(topic_partition, batch)
+
+    async def produce(
+        self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None
+    ) -> AppendInfo:
+        """Append a batch and wait until it is acknowledged. Raises as `append` does."""
+        info = self.append(topic_partition, batch, transactional_id=transactional_id)
+        await self.partitions.durable(topic_partition, info.last_offset + 1)
+        return info
+
+    async def delete_topic(self, name: str) -> None:
+        """Remove a topic, its records, and what groups committed for it."""
+        await self.partitions.delete_topic(name)
+        await self.groups.forget_topic(name)
+
+    async def close(self) -> None:
+        """Let transactions end, make everything durable, close the files. Again is harmless."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+            with suppress(asyncio.CancelledError):
+                await timer
+        await self.transactions.close()
+        await self.partitions.close()
+
+    def _transaction_ended(self, producer_id: int, commit: bool) -> None:
+        self.groups.transaction_ended(producer_id, commit=commit)
+
+    def _deadline_set(self, moment_ms: int) -> None:
+        """A coordinator has something to do at this moment (monotonic)."""
+        if moment_ms < self._asleep_until_ms:
+            self._wake.set()
+
+    async def _let_time_pass(self) -> None:
+        """Transactions and sessions time out; checkpoints are written. Runs until `close`."""
+        interval_ms = self.config.log_flush_offset_checkpoint_interval_ms
+        checkpoint_ms = self.clock.monotonic_ms() + interval_ms
+        while True:
+            self._wake.clear()
+            now_ms = self.clock.monotonic_ms()
+            try:
+                if now_ms >= checkpoint_ms:
+                    checkpoint_ms = now_ms + interval_ms
+                    await self.partitions.checkpoint()
+                await self.transactions.abort_timed_out(now_ms)
+                self.groups.let_time_pass(now_ms)
+            except StorageError as error:
+                logger.error("Timed work of the log failed: %s", error)
+            deadlines = (
+                self.transactions.next_deadline_ms(),
+                self.groups.next_deadline_ms(),
+                checkpoint_ms,
+            )
+            self._asleep_until_ms = min(each for each in deadlines if each is not None)
+            await self._sleep_until(self._asleep_until_ms)
+
+    async def _sleep_until(self, moment_ms: int) -> None:
+        """Wait for the moment, or until there is an earlier one to wait for."""
+        loop = asyncio.get_running_loop()
+        sleeping = loop.create_task(
+            self.clock.sleep_ms(max(moment_ms - self.clock.monotonic_ms(), 0))
+        )
+        woken = loop.create_task(self._wake.wait())
+        try:
+            await asyncio.wait((sleeping, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            woken.cancel()
+            await asyncio.wait((sleeping, woken))

@@ -1,0 +1,161 @@
+"""Group commit: all who wait for a partition share one fsync.
+
+Appends go to the page cache at once. A flush covers everything appended before it began; what is
+appended while it runs is covered by the next one, which begins as soon as the first has ended. So
+under load every fsync carries as many batches as arrived during the last, and an idle partition
+flushes at once. Partitions are flushed in parallel.
+
+Owner: the event loop. Only `Flush.run` is called in a thread, and it touches nothing but files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from ..errors import StorageError
+from ..record import TopicPartition
+from ..storage.partition import Flush, Partition
+from .disk_threads import DiskThreads
+
+__all__ = ["Flusher"]
+
+
+class Flusher:
+    """Makes partitions durable and tells those who wait.
+
+    Args:
+        threads: where fsync is called.
+        on_readable: called with a partition whose high watermark moved.
+    """
+
+    def __init__(self, threads: DiskThreads, on_readable: Callable[[Partition], None]) -> None:
+        self._threads = threads
+        self._on_readable = on_readable
+        self._waiters: dict[TopicPartition, list[tuple[int, asyncio.Future[None]]]] = {}
+        self._wanted: dict[TopicPartition, Partition] = {}
+        self._running: dict[TopicPartition, asyncio.Future[None]] = {}
+        self._start_is_scheduled = False
+
+    def want(self, partition: Partition) -> None:
+        """Flush this partition soon: after the current turn of the event loop."""
+        self._wanted[partition.topic_partition] = partition
+        if not self._start_is_scheduled:
+            self._start_is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def durable(self, partition: Partition, offset: int) -> asyncio.Future[None]:
+        """A future that ends when everything below `offset` is durable and readable.
+
+        It fails with StorageError when the disk does. Cancelling it harms nobody else.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if partition.high_watermark >= offset:
+            future.set_result(None)
+            return future
+        self._waiters.setdefault(partition.topic_partition, []).append((offset, future))
+        self.want(partition)
+        return future
+
+    async def flush(self, partitions: Iterable[Partition]) -> None:
+        """Wait until all that these partitions hold now is durable.
+
+        Raises:
+            StorageError: the disk failed under at least one of them.
+        """
+        waiting = [
+            self.durable(partition, partition.log_end_offset)
+            for partition in partitions
+            if partition.high_watermark < partition.log_end_offset
+        ]
+        if len(waiting) == 1:
+            await waiting[0]
+        elif waiting:
+            for result in await asyncio.gather(*waiting, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+
+    def forget(self, topic_partition: TopicPartition, error: Exception) -> None:
+        """The partition is gone: those who wait for it get `error`."""
+        self._wanted.pop(topic_partition, None)
+        for _, future in self._waiters.pop(topic_partition, []):
+            if not future.done():
+                future.set_exception(error)
+
+    async def settle(self) -> None:
+        """Wait until no flush runs and none is wanted."""
+        while self._running or self._wanted:
+            if self._running:
+                await asyncio.wait(list(self._running.values()))
+            else:
+                await asyncio.sleep(0)
+
+    def _start(self) -> None:
+        self._start_is_scheduled = False
+        for topic_partition, partition in list(self._wanted.items()):
+            if topic_partition in self._running:
+                continue  # goes again when the running one has ended
+            del self._wanted[topic_partition]
+            flush = partition.start_flush()
+            if flush is None:
+                self._settle_waiters(partition)
+            elif self._threads.inline:
+                self._finish(partition, flush, _run(flush))
+            else:
+                self._start_in_thread(partition, flush)
+
+    def _start_in_thread(self, partition: Partition, flush: Flush) -> None:
+        topic_partition = partition.topic_partition
+        running = self._threads.start(flush.run)
+
+        def ended(future: asyncio.Future[None]) -> None:
+            del self._running[topic_partition]
+            error = future.exception()
+            if error is not None and not isinstance(error, OSError):
+                raise error
+            self._finish(partition, flush, error)
+            if topic_partition in self._wanted:
+                self.want(partition)
+
+        self._running[topic_partition] = running
+        running.add_done_callback(ended)
+
+    def _finish(self, partition: Partition, flush: Flush, error: OSError | None) -> None:
+        before = partition.high_watermark
+        partition.finish_flush(flush, error)
+        if error is None:
+            self._settle_waiters(partition)
+            if partition.high_watermark != before:
+                self._on_readable(partition)
+            return
+        self.forget(
+            partition.topic_partition,
+            StorageError(
+                f"Partition {partition.topic_partition}: fsync failed ({error}). What was not yet "
+                "acknowledged may be lost; it takes no more writes until the log is opened again."
+            ),
+        )
+
+    def _settle_waiters(self, partition: Partition) -> None:
+        waiters = self._waiters.get(partition.topic_partition)
+        if not waiters:
+            return
+        left = []
+        for offset, future in waiters:
+            if partition.high_watermark < offset:
+                left.append((offset, future))
+            elif not future.done():
+                future.set_result(None)
+        if left:
+            self._waiters[partition.topic_partition] = left
+            self.want(partition)
+        else:
+            del self._waiters[partition.topic_partition]
+
+
+def _run(flush: Flush) -> OSError | None:
+    try:
+        flush.run()
+    except OSError as error:
+        return error
+    return None

@@ -1,0 +1,149 @@
+"""Committed offsets of all groups, and those that wait for the end of a transaction.
+
+A function of the records of `__consumer_offsets` in order. While a log is open, records are applied
+as they become durable; when it is opened, they are read from the start, whole columns at a time,
+and only what survived is taken apart.
+
+An offset committed in a transaction waits, invisible, under its producer's id. Its COMMIT marker
+makes it count, unless a later record about the same partition already does; ABORT forgets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ..format.codec import BatchHeader, Columns
+from ..format.control import control_type
+from ..record import OffsetAndMetadata, TopicPartition
+from .offset_records import GroupRecord, OffsetKey, decode_group_value, decode_key
+from .offset_records import decode_offset_value
+
+__all__ = ["OffsetLoader", "OffsetTable"]
+
+
+class _Committed(NamedTuple):
+    """A committed offset and where its record lies: of two, the later record counts."""
+
+    value: OffsetAndMetadata
+    log_offset: int
+
+
+class OffsetTable:
+    """What every group committed."""
+
+    def __init__(self) -> None:
+        self._committed: dict[str, dict[TopicPartition, _Committed]] = {}
+        self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
+
+    def groups(self) -> set[str]:
+        """Groups with a committed offset."""
+        return set(self._committed)
+
+    def of_group(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Everything the group committed."""
+        return {each: found.value for each, found in self._committed.get(group, {}).items()}
+
+    def get(self, group: str, topic_partition: TopicPartition) -> OffsetAndMetadata | None:
+        """What the group committed for one partition."""
+        found = self._committed.get(group, {}).get(topic_partition)
+        return found.value if found is not None else None
+
+    def is_pending(self, group: str, topic_partition: TopicPartition) -> bool:
+        """Whether a transaction that has not ended holds an offset of it."""
+        key = OffsetKey(group, topic_partition)
+        return any(key in pending for pending in self._pending.values())
+
+    def commit(
+        self, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata], log_offset: int
+    ) -> None:
+        """These records are durable at `log_offset`."""
+        for topic_partition, value in offsets.items():
+            self._put(OffsetKey(group, topic_partition), _Committed(value, log_offset))
+
+    def add_pending(
+        self,
+        producer_id: int,
+        group: str,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        log_offset: int,
+    ) -> None:
+        """These records are part of the producer's open transaction."""
+        pending = self._pending.setdefault(producer_id, {})
+        for topic_partition, value in offsets.items():
+            pending[OffsetKey(group, topic_partition)] = _Committed(value, log_offset)
+
+    def end_transaction(self, producer_id: int, *, commit: bool) -> None:
+        """The producer's transaction has ended."""
+        for key, committed in self._pending.pop(producer_id, {}).items():
+            if commit:
+                self._put(key, committed)
+
+    def remove(self, keys: Iterable[OffsetKey]) -> None:
+        """Forget these: a tombstone was written."""
+        for group, topic_partition in keys:
+            of_group = self._committed.get(group)
+            if of_group is not None:
+                of_group.pop(topic_partition, None)
+                if not of_group:
+                    del self._committed[group]
+
+    def of_topic(self, topic: str) -> list[OffsetKey]:
+        """Who committed offsets of this topic."""
+        return [
+            OffsetKey(group, topic_partition)
+            for group, offsets in self._committed.items()
+            for topic_partition in offsets
+            if topic_partition.topic == topic
+        ]
+
+    def _put(self, key: OffsetKey, committed: _Committed) -> None:
+        of_group = self._committed.setdefault(key.group, {})
+        known = of_group.get(key.topic_partition)
+        if known is None or known.log_offset < committed.log_offset:
+            of_group[key.topic_partition] = committed
+
+
+class OffsetLoader:
+    """Reads one partition of `__consumer_offsets`, by columns of raw bytes."""
+
+    def __init__(self) -> None:
+        self._newest: dict[bytes | None, tuple[bytes | None, int]] = {}
+        self._pending: dict[int, dict[bytes | None, tuple[bytes | None, int]]] = {}
+
+    def add(self, header: BatchHeader, columns: Columns) -> None:
+        """The next batch."""
+        if header.is_control:
+            self._end(header.producer_id, commit=control_type(columns) == "commit")
+            return
+        rows = zip(columns.keys, zip(columns.values, columns.offsets, strict=True), strict=True)
+        if header.is_transactional:
+            self._pending.setdefault(header.producer_id, {}).update(rows)
+        else:
+            self._newest.update(rows)
+
+    def _end(self, producer_id: int, *, commit: bool) -> None:
+        pending = self._pending.pop(producer_id, {})
+        if commit:
+            for key, row in pending.items():
+                known = self._newest.get(key)
+                if known is None or known[1] < row[1]:
+                    self._newest[key] = row
+
+    def finish(self, table: OffsetTable) -> dict[str, GroupRecord]:
+        """Put the committed offsets into `table`; returns the groups' own records.
+
+        Raises:
+            CorruptRecordError: a record is not what its key says.
+        """
+        groups: dict[str, GroupRecord] = {}
+        for raw_key, (raw_value, log_offset) in self._newest.items():
+            if raw_key is None or raw_value is None:
+                continue
+            key = decode_key(raw_key)
+            if isinstance(key, OffsetKey):
+                value = decode_offset_value(raw_value)
+                table.commit(key.group, {key.topic_partition: value}, log_offset)
+            elif key is not None:
+                groups[key] = decode_group_value(raw_value)
+        return groups

@@ -1,0 +1,257 @@
+"""Partitions at work: append, fetch, list offsets, create and delete topics; one call per request.
+
+A server will answer Kafka's requests from the same methods, so they have Kafka's shapes: bytes of
+record batches in and out.
+
+After an append a batch is in the page cache. It is acknowledged, and can be read, when the high
+watermark passed it: after an fsync that covers it, or at once with durability="os".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from ..clock import Clock
+from ..config import BrokerConfig
+from ..errors import LogClosedError, LogError, UnknownTopicError
+from ..interface import Isolation
+from ..record import TopicPartition
+from ..settings import SettingValue
+from ..storage.partition import AppendInfo, Partition, ReadResult
+from .catalog import Catalog
+from .disk_threads import DiskThreads
+from .flusher import Flusher
+from .topics import Topic, new_topic
+from .waiting import WaitingFetches
+
+__all__ = ["FetchRequest", "Fetched", "Partitions"]
+
+
+T = TypeVar("T")
+
+
+class FetchRequest(NamedTuple):
+    """Read one partition from `offset`, at most `size_bytes_max` (but always one whole batch)."""
+
+    topic_partition: TopicPartition
+    offset: int
+    size_bytes_max: int
+
+
+Fetched = ReadResult | LogError
+"""What a fetch answers for one partition: batches, or why there are none."""
+
+
+class Partitions:
+    """The topics and partitions of an open log. One event loop owns it."""
+
+    def __init__(
+        self, catalog: Catalog, threads: DiskThreads, *, config: BrokerConfig, clock: Clock
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._catalog = catalog
+        self._threads = threads
+        self._waiting = WaitingFetches()
+        self.flusher = Flusher(threads, self._readable_end_moved)
+        self._changing = asyncio.Lock()  # topics are made and removed one at a time
+        self._closed = False
+
+    # Topics
+
+    def topics(self) -> list[str]:
+        """Names of all topics, sorted."""
+        return sorted(topic.name for topic in self._catalog.topics)
+
+    def topic(self, name: str) -> Topic:
+        """Raises UnknownTopicError that says how to create it."""
+        self._check_open()
+        return self._catalog.topics.get(name)
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int,
+        config: Mapping[str, SettingValue] | None = None,
+        *,
+        exist_ok: bool = False,
+    ) -> Topic:
+        """Create a topic; see `Log.create_topic`."""
+        self._check_open()
+        topic = new_topic(name, partitions, config)
+        async with self._changing:
+            if exist_ok and name in self._catalog.topics:
+                return self._catalog.topics.get(name)
+            self._catalog.topics.check_absent(name)
+            await self._threads.run(lambda: self._catalog.create(topic, self.clock.wall_ms()))
+        return topic
+
+    async def topic_to_write(self, name: str) -> Topic:
+        """The topic; created now when it is not there and `auto.create.topics.enable` allows it."""
+        if name not in self._catalog.topics and self.config.auto_create_topics_enable:
+            return await self.create_topic(name, self.config.num_partitions, exist_ok=True)
+        return self.topic(name)
+
+    async def delete_topic(self, name: str) -> None:
+        """Remove a topic and its records. Those who wait for it get UnknownTopicError."""
+        self._check_open()
+        async with self._changing:
+            topic = self._catalog.topics.get(name)
+            await self.flusher.settle()
+            await self._threads.run(lambda: self._catalog.delete(name))
+            for topic_partition in topic.topic_partitions():
+                gone = UnknownTopicError(f"Topic {name} was deleted.")
+                self.flusher.forget(topic_partition, gone)
+                self._waiting.wake(topic_partition)
+
+    # Records
+
+    def partition(self, topic_partition: TopicPartition) -> Partition:
+        """The partition; raises UnknownTopicError."""
+        self._check_open()
+        return self._catalog.partition(topic_partition)
+
+    def append(self, topic_partition: TopicPartition, batch: bytes) -> AppendInfo:
+        """Append a batch to the page cache. `durable` waits for it to be acknowledged.
+
+        Raises:
+            UnknownTopicError, RecordTooLargeError, CorruptRecordError, OutOfOrderSequenceError,
+            InvalidProducerEpochError, InvalidTxnStateError: nothing was written.
+            StorageError: the write failed; the partition takes no more until the log is reopened.
+        """
+        partition = self.partition(topic_partition)
+        info = partition.append(batch, self.clock.wall_ms())
+        self._appended(partition)
+        return info
+
+    def append_marker(
+        self,
+        topic_partition: TopicPartition,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        coordinator_epoch: int,
+    ) -> None:
+        """End a producer's transaction in one partition; it counts once the partition is flushed.
+
+        Raises:
+            UnknownTopicError, InvalidProducerEpochError, InvalidTxnStateError, StorageError.
+        """
+        partition = self.partition(topic_partition)
+        partition.append_marker(
+            producer_id,
+            epoch,
+            commit=commit,
+            coordinator_epoch=coordinator_epoch,
+            now_ms=self.clock.wall_ms(),
+        )
+        self._appended(partition)
+
+    def _appended(self, partition: Partition) -> None:
+        if partition.high_watermark == partition.log_end_offset:  # durability="os"
+            self._waiting.wake(partition.topic_partition)
+            if partition.unflushed:
+                self.flusher.want(partition)  # a segment was closed
+
+    def durable(self, topic_partition: TopicPartition, offset: int) -> asyncio.Future[None]:
+        """A future that ends when everything below `offset` is acknowledged."""
+        return self.flusher.durable(self.partition(topic_partition), offset)
+
+    async def fetch(
+        self,
+        requests: Sequence[FetchRequest],
+        *,
+        isolation: Isolation,
+        wait_ms_max: int = 0,
+        size_bytes_min: int = 1,
+    ) -> dict[TopicPartition, Fetched]:
+        """Read several partitions; wait until there is something to read.
+
+        Returns at once when any partition has an error. Batches come whole, the first one even when
+        it is larger than asked for, and may begin before the offset.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_ms_max / 1000
+        while True:
+            self._check_open()
+            answer = {
+                request.topic_partition: self._read(request, isolation) for request in requests
+            }
+            size_bytes = 0
+            for fetched in answer.values():
+                if isinstance(fetched, LogError):
+                    return answer
+                size_bytes += len(fetched.data)
+            left_s = end - loop.time()
+            if size_bytes >= size_bytes_min or left_s <= 0:
+                return answer
+            await self._waiting.wait(list(answer), left_s)
+
+    def _read(self, request: FetchRequest, isolation: Isolation) -> Fetched:
+        try:
+            partition = self._catalog.partition(request.topic_partition)
+            return partition.read(
+                request.offset, size_bytes_max=request.size_bytes_max, isolation=isolation
+            )
+        except LogError as error:
+            return error
+
+    def end_offset(self, topic_partition: TopicPartition, isolation: Isolation) -> int:
+        """Where reading stops now."""
+        partition = self.partition(topic_partition)
+        if isolation == "read_committed":
+            return partition.last_stable_offset
+        return partition.high_watermark
+
+    def beginning_offset(self, topic_partition: TopicPartition) -> int:
+        """The log start offset."""
+        return self.partition(topic_partition).log_start_offset
+
+    def offset_for_time(self, topic_partition: TopicPartition, timestamp_ms: int) -> int | None:
+        """The first offset with this timestamp or a later one."""
+        return self.partition(topic_partition).offset_for_time(timestamp_ms)
+
+    def delete_records(self, topic_partition: TopicPartition, before: int) -> None:
+        """Raise the log start offset to `before`; -1 means the high watermark."""
+        partition = self.partition(topic_partition)
+        partition.delete_records(partition.high_watermark if before == -1 else before)
+
+    # Life
+
+    def __iter__(self) -> Iterator[Partition]:
+        """Every open partition."""
+        return self._catalog.partitions()
+
+    async def run_on_disk(self, work: Callable[[], T]) -> T:
+        """Run blocking disk work where it belongs, while no topic is made or removed."""
+        async with self._changing:
+            return await self._threads.run(work)
+
+    async def checkpoint(self) -> None:
+        """Write down how far recovery need not look, and remove files nobody needs."""
+        await self.run_on_disk(self._catalog.checkpoint)
+
+    async def close(self, *, clean: bool = True) -> None:
+        """Make everything durable and close the files. Again is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self._waiting.wake_all()
+        try:
+            for partition in self._catalog.partitions():
+                if clean and partition.unflushed:
+                    self.flusher.want(partition)
+            await self.flusher.settle()
+        finally:
+            await self._threads.run(lambda: self._catalog.close(clean=clean))
+            self._threads.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogClosedError("The log is closed; open it again with open_log.")
+
+    def _readable_end_moved(self, partition: Partition) -> None:
+        self._waiting.wake(partition.topic_partition)

@@ -1,0 +1,261 @@
+"""The transaction coordinator's state machine: what may follow what, and with which epoch.
+
+    EMPTY --add--> ONGOING --end--> PREPARE_COMMIT --markers written--> COMPLETE_COMMIT --add--> ...
+                      |             PREPARE_ABORT  --markers written--> COMPLETE_ABORT
+                      +--fence, time-out--> PREPARE_EPOCH_FENCE --> PREPARE_ABORT
+
+Synchronous and without I/O: every step takes what is known and the time, and returns the metadata to
+be logged. The step counts once `put` was called with it, which the caller does when it is written.
+
+Epochs. Ending a transaction raises the producer's epoch, the markers carry the raised epoch, and the
+next transaction is written under it (the idea of KIP-890). So a produce or an EndTxn that was delayed
+from an earlier transaction carries a lower epoch than the partition and the coordinator have seen,
+and is refused; it can never land in the next transaction. When the epochs of a producer id are used
+up, the next transaction gets a new producer id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from ..errors import (
+    ConcurrentTransactionsError,
+    ConfigError,
+    InvalidTxnStateError,
+    ProducerFencedError,
+)
+from ..record import TopicPartition
+from .txn_records import NO_PRODUCER_ID, TransactionMetadata, TransactionState
+
+__all__ = ["EPOCH_MAX", "LEGAL_PREVIOUS", "TransactionTable"]
+
+EPOCH_MAX = 32_767
+"""int16; the last epoch is only ever used by markers, so the last to write with is one less."""
+
+S = TransactionState
+
+LEGAL_PREVIOUS: dict[TransactionState, frozenset[TransactionState]] = {
+    S.EMPTY: frozenset({S.EMPTY, S.COMPLETE_COMMIT, S.COMPLETE_ABORT}),
+    S.ONGOING: frozenset({S.ONGOING, S.EMPTY, S.COMPLETE_COMMIT, S.COMPLETE_ABORT}),
+    S.PREPARE_COMMIT: frozenset({S.ONGOING}),
+    S.PREPARE_ABORT: frozenset(
+        {S.ONGOING, S.PREPARE_EPOCH_FENCE, S.EMPTY, S.COMPLETE_COMMIT, S.COMPLETE_ABORT}
+    ),
+    S.COMPLETE_COMMIT: frozenset({S.PREPARE_COMMIT}),
+    S.COMPLETE_ABORT: frozenset({S.PREPARE_ABORT}),
+    S.DEAD: frozenset({S.EMPTY, S.COMPLETE_COMMIT, S.COMPLETE_ABORT}),
+    S.PREPARE_EPOCH_FENCE: frozenset({S.ONGOING}),
+}
+"""Kafka's table of legal previous states (TransactionMetadata, transaction version 2)."""
+
+
+class TransactionTable:
+    """All transactional ids of a log."""
+
+    def __init__(self, *, timeout_ms_max: int) -> None:
+        self._timeout_ms_max = timeout_ms_max
+        self._by_id: dict[str, TransactionMetadata] = {}
+
+    def __iter__(self) -> Iterator[TransactionMetadata]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, transactional_id: str) -> TransactionMetadata | None:
+        """What is known of this id."""
+        return self._by_id.get(transactional_id)
+
+    def restore(self, metadata: TransactionMetadata) -> None:
+        """As read from the log."""
+        self._by_id[metadata.transactional_id] = metadata
+
+    def put(self, metadata: TransactionMetadata) -> None:
+        """This step was written."""
+        before = self._by_id.get(metadata.transactional_id)
+        if before is not None:
+            assert before.state in LEGAL_PREVIOUS[metadata.state], (before, metadata)
+        self._by_id[metadata.transactional_id] = metadata
+
+    def init(
+        self,
+        transactional_id: str,
+        timeout_ms: int,
+        now_ms: int,
+        new_producer_id: Callable[[], int],
+    ) -> TransactionMetadata:
+        """A producer starts: give it an epoch that fences every earlier one.
+
+        Returns:
+            EMPTY with the producer's id and epoch; or, while a transaction is open,
+            PREPARE_EPOCH_FENCE: abort that first, then call again.
+
+        Raises:
+            ConfigError: the time-out or the id is none Kafka would take.
+            ConcurrentTransactionsError: the last transaction is just being completed.
+        """
+        if not transactional_id:
+            raise ConfigError("transactional_id is empty; leave it out, or give it a name.")
+        if not 0 < timeout_ms <= self._timeout_ms_max:
+            raise ConfigError(
+                f"transaction.timeout.ms is {timeout_ms}; it can be 1 to "
+                f"transaction.max.timeout.ms={self._timeout_ms_max}."
+            )
+        known = self._by_id.get(transactional_id)
+        if known is None:
+            return TransactionMetadata(
+                transactional_id, new_producer_id(), 0, timeout_ms, S.EMPTY, frozenset(), now_ms
+            )
+        if known.state is S.ONGOING:
+            return self.fence(known, now_ms)
+        self._check_not_prepared(known)
+        started = replace(
+            known, state=S.EMPTY, timeout_ms=timeout_ms, last_update_ms=now_ms, start_ms=-1
+        )
+        if known.epoch >= EPOCH_MAX - 1:
+            return replace(
+                started,
+                producer_id=new_producer_id(),
+                epoch=0,
+                previous_producer_id=known.producer_id,
+            )
+        return replace(started, epoch=known.epoch + 1)
+
+    def add_partitions(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        partitions: Iterable[TopicPartition],
+        now_ms: int,
+    ) -> TransactionMetadata | None:
+        """These partitions are about to be written to; the first begins the transaction.
+
+        Returns:
+            ONGOING with them, or None when all were added before.
+
+        Raises:
+            ProducerFencedError, ConcurrentTransactionsError: as `check`.
+        """
+        known = self.check(transactional_id, producer_id, epoch)
+        added = known.partitions.union(partitions)
+        if known.state is S.ONGOING:
+            if added == known.partitions:
+                return None
+            return replace(known, partitions=added, last_update_ms=now_ms)
+        return replace(
+            known,
+            state=S.ONGOING,
+            partitions=frozenset(partitions),
+            start_ms=now_ms,
+            last_update_ms=now_ms,
+            previous_producer_id=NO_PRODUCER_ID,
+        )
+
+    def prepare_end(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        now_ms: int,
+        new_producer_id: Callable[[], int],
+    ) -> TransactionMetadata | None:
+        """The producer ends its transaction.
+
+        Returns:
+            PREPARE_COMMIT or PREPARE_ABORT; None when this very transaction was ended this way
+            before: the call is a repetition, and the answer is what is known now.
+
+        Raises:
+            ProducerFencedError, ConcurrentTransactionsError: as `check`.
+            InvalidTxnStateError: there is no transaction to end, or it ended the other way.
+        """
+        known = self._by_id.get(transactional_id)
+        if known is not None and self._is_repetition(known, producer_id, epoch):
+            done = S.COMPLETE_COMMIT if commit else S.COMPLETE_ABORT
+            if known.state is done:
+                return None
+        known = self.check(transactional_id, producer_id, epoch)
+        if known.state is not S.ONGOING:
+            raise InvalidTxnStateError(
+                f"Transactional id {transactional_id!r}: there is no transaction to "
+                f"{'commit' if commit else 'abort'}; it is {known.state.name}."
+            )
+        prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
+        next_id = new_producer_id() if known.epoch >= EPOCH_MAX - 1 else NO_PRODUCER_ID
+        return replace(
+            known,
+            state=prepared,
+            epoch=known.epoch + 1,
+            next_producer_id=next_id,
+            last_update_ms=now_ms,
+        )
+
+    def fence(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
+        """Raise the epoch of an open transaction, so that its producer can do no more in it."""
+        assert known.state is S.ONGOING
+        return replace(
+            known, state=S.PREPARE_EPOCH_FENCE, epoch=known.epoch + 1, last_update_ms=now_ms
+        )
+
+    def prepare_abort(
+        self, known: TransactionMetadata, now_ms: int, new_producer_id: Callable[[], int]
+    ) -> TransactionMetadata:
+        """Abort a fenced transaction; the markers carry the epoch the fence raised it to."""
+        next_id = new_producer_id() if known.epoch >= EPOCH_MAX else NO_PRODUCER_ID
+        return replace(
+            known, state=S.PREPARE_ABORT, next_producer_id=next_id, last_update_ms=now_ms
+        )
+
+    def complete(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
+        """Every marker is written: the transaction is over, the next epoch or id is in force."""
+        commit = known.state is S.PREPARE_COMMIT
+        ended = replace(
+            known,
+            state=S.COMPLETE_COMMIT if commit else S.COMPLETE_ABORT,
+            partitions=frozenset(),
+            last_update_ms=now_ms,
+        )
+        if known.next_producer_id == NO_PRODUCER_ID:
+            return ended
+        return replace(
+            ended,
+            producer_id=known.next_producer_id,
+            epoch=0,
+            previous_producer_id=known.producer_id,
+            next_producer_id=NO_PRODUCER_ID,
+        )
+
+    def check(self, transactional_id: str, producer_id: int, epoch: int) -> TransactionMetadata:
+        """The metadata, if this producer is the one in force.
+
+        Raises:
+            ProducerFencedError: it is not.
+            ConcurrentTransactionsError: it is, and its last transaction is being completed.
+        """
+        known = self._by_id.get(transactional_id)
+        if known is None or known.producer_id != producer_id or known.epoch != epoch:
+            raise ProducerFencedError(
+                f"Transactional id {transactional_id!r}: producer id {producer_id} with epoch "
+                f"{epoch} is not in force"
+                + (f" ({known.producer_id} with {known.epoch} is)" if known is not None else "")
+                + ". Its transaction timed out, or another producer with this id took over. Close "
+                "this one; start again with a new one if no other is running."
+            )
+        self._check_not_prepared(known)
+        return known
+
+    @staticmethod
+    def _check_not_prepared(known: TransactionMetadata) -> None:
+        if known.is_prepared:
+            raise ConcurrentTransactionsError(
+                f"Transactional id {known.transactional_id!r}: the last transaction is still being "
+                "completed; try again."
+            )
+
+    @staticmethod
+    def _is_repetition(known: TransactionMetadata, producer_id: int, epoch: int) -> bool:
+        """An EndTxn that was answered, but whose answer was lost, comes once more."""
+        if known.previous_producer_id == producer_id:
+            return known.epoch == 0 and epoch >= EPOCH_MAX - 1
+        return known.producer_id == producer_id and known.epoch == epoch + 1

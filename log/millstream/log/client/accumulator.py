@@ -1,0 +1,423 @@
+"""What a producer holds between `send` and the acknowledgement: open batches, sequences, bytes.
+
+A record sent alone waits in its partition's open batch until the batch is full or `linger.ms` has
+passed. Then, and at once for records handed over in columns, the batch is encoded and appended in
+one step, with nothing awaited in between: a cancelled caller can neither tear a batch nor a sequence.
+
+Acknowledgements are counted per batch. Inside a transaction nobody but its end waits for the disk,
+so the fsync is left to it, except that a long transaction is flushed every few megabytes on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..broker.broker import Broker
+from ..errors import BufferFullError, LogError, LogTimeoutError, RecordTooLargeError
+from ..format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
+from ..record import Headers, RecordMetadata, TopicPartition
+from ..storage.partition import AppendInfo
+from .settings import CODECS, ProducerConfig
+
+__all__ = ["Accumulator", "ProducerIdentity"]
+
+SEQUENCES = 1 << 31
+"""Sequence numbers wrap to 0 after 2^31 - 1."""
+UNFLUSHED_BYTES_MAX = 4 << 20
+"""Bytes of an open transaction that may wait for its end before the disk is set to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerIdentity:
+    """What every batch of a producer carries. `transactional_id` None: idempotent only."""
+
+    producer_id: int
+    epoch: int
+    transactional_id: str | None = None
+
+
+@dataclass(slots=True)
+class _OpenBatch:
+    """Records of one partition, sent one by one and not yet encoded."""
+
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    headers: list[Headers] = field(default_factory=list)
+    has_headers: bool = False
+    waiters: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
+    size_bytes: int = HEADER_SIZE_BYTES
+    timer: asyncio.Handle | None = None
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One partition as this producer sees it."""
+
+    topic_partition: TopicPartition
+    sequence: int = 0
+    open: _OpenBatch | None = None
+    end_offset: int = 0  # after the last batch appended and not known to be durable
+    unflushed_bytes: int = 0  # appended without asking for an fsync
+
+
+class Accumulator:
+    """The buffer of one producer. Belongs to the event loop."""
+
+    def __init__(self, broker: Broker, config: ProducerConfig) -> None:
+        self._broker = broker
+        self._config = config
+        self._codec = CODECS[config.compression_type]
+        self._identity = ProducerIdentity(-1, -1)
+        self._queues: dict[TopicPartition, _Queue] = {}
+        self._in_flight: set[asyncio.Future[None]] = set()
+        self._room: list[asyncio.Future[None]] = []
+        self._failure: BaseException | None = None
+        self.buffered_bytes = 0
+        self.records_sent = 0
+        self.batches_sent = 0
+
+    @property
+    def identity(self) -> ProducerIdentity:
+        """Producer id and epoch of the next batch."""
+        return self._identity
+
+    def start_epoch(self, identity: ProducerIdentity) -> None:
+        """Go on under a new producer id or epoch: every sequence starts at 0 again (KIP-890)."""
+        self._identity = identity
+        for queue in self._queues.values():
+            queue.sequence = 0
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Wait until the buffer has room. A single thing larger than the buffer goes in alone.
+
+        Raises:
+            BufferFullError: no room within `max.block.ms`.
+        """
+        if self.buffered_bytes and self.buffered_bytes + size_bytes > self._config.buffer_memory:
+            await self._wait_for_room(size_bytes)
+
+    async def _wait_for_room(self, size_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._config.max_block_ms / 1000
+        while self.buffered_bytes and (
+            self.buffered_bytes + size_bytes > self._config.buffer_memory
+        ):
+            self.drain()
+            self._flush_all()
+            room: asyncio.Future[None] = loop.create_future()
+            self._room.append(room)
+            timer = loop.call_at(end, _end, room)
+            try:
+                await room
+            finally:
+                timer.cancel()
+            if loop.time() >= end:
+                raise BufferFullError(
+                    f"{self.buffered_bytes} bytes wait for their acknowledgement, and buffer.memory "
+                    f"is {self._config.buffer_memory}; there was no room within max.block.ms="
+                    f"{self._config.max_block_ms}. Send less at once or raise buffer.memory."
+                )
+
+    def add(
+        self,
+        topic_partition: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+    ) -> asyncio.Future[RecordMetadata]:
+        """Put one record into the partition's open batch.
+
+        Raises:
+            RecordTooLargeError, UnknownTopicError, TypeError: nothing was taken.
+        """
+        size_bytes = estimate_size(key, value, headers)
+        size_bytes_max = self._size_bytes_max(topic_partition)
+        if size_bytes + HEADER_SIZE_BYTES > size_bytes_max:
+            self._check_alone(topic_partition, key, value, timestamp, headers)
+        queue = self._queue(topic_partition)
+        batch = queue.open
+        limit = min(self._config.batch_size, size_bytes_max)
+        if batch is not None and batch.size_bytes + size_bytes > limit:
+            self._close_batch(queue)
+            batch = None
+        if batch is None:
+            batch = queue.open = _OpenBatch()
+            batch.timer = asyncio.get_running_loop().call_later(
+                self._config.linger_ms / 1000, self._close_batch, queue
+            )
+        batch.keys.append(key)
+        batch.values.append(value)
+        batch.timestamps.append(timestamp)
+        batch.headers.append(headers)
+        batch.has_headers = batch.has_headers or bool(headers)
+        waiter: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        batch.waiters.append(waiter)
+        batch.size_bytes += size_bytes
+        self.buffered_bytes += size_bytes
+        if batch.size_bytes >= limit:
+            self._close_batch(queue)
+        return waiter
+
+    def add_columns(
+        self,
+        topic_partition: TopicPartition,
+        keys: Sequence[bytes | None] | None,
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None,
+    ) -> int:
+        """Encode and append many records of one partition, as few batches; returns their bytes.
+
+        Raises:
+            RecordTooLargeError, UnknownTopicError: nothing was written.
+            StorageError, ProducerFencedError, ...: as `Broker.append`.
+        """
+        size_bytes_max = self._size_bytes_max(topic_partition)
+        limit = min(self._config.batch_size, size_bytes_max)
+        queue = self._queue(topic_partition)
+        if queue.open is not None:
+            self._close_batch(queue)  # sent earlier, so written earlier
+        sequence, start, count = queue.sequence, 0, len(values)
+        batches: list[tuple[bytes, int]] = []
+        while start < count:
+            stop = fill_batches(keys, values, timestamps, headers, start, limit)
+            batch = self._encode(keys, values, timestamps, headers, start, stop, sequence)
+            if len(batch) > size_bytes_max:
+                raise _too_large(topic_partition, len(batch), size_bytes_max)
+            batches.append((batch, stop - start))
+            sequence = (sequence + stop - start) % SEQUENCES
+            start = stop
+        size_bytes = 0
+        for batch, records in batches:
+            self._append(queue, batch, records)
+            size_bytes += len(batch)
+        self.buffered_bytes += size_bytes
+        self._unflushed(queue, size_bytes)
+        return size_bytes
+
+    def drain(self) -> None:
+        """Write every open batch now."""
+        for queue in self._queues.values():
+            if queue.open is not None:
+                self._close_batch(queue)
+
+    async def flush(self) -> None:
+        """Wait until all that was added is acknowledged; raise what failed first.
+
+        Raises:
+            LogTimeoutError: not within `delivery.timeout.ms`; it may still be written.
+        """
+        self.drain()
+        self._flush_all()
+        if self._in_flight:
+            timeout_s = self._config.delivery_timeout_ms / 1000
+            _, late = await asyncio.wait(list(self._in_flight), timeout=timeout_s)
+            if late:
+                raise self._timeout()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def failed(self, error: BaseException) -> None:
+        """Remember the first failure for `flush` to raise."""
+        if self._failure is None:
+            self._failure = error
+
+    def forget_failure(self) -> None:
+        """The transaction it belonged to was aborted."""
+        self._failure = None
+
+    def drop(self, error: LogError) -> None:
+        """Give up what is not written yet: the transaction is aborted, or the producer closed."""
+        for queue in self._queues.values():
+            batch, queue.open = queue.open, None
+            if batch is None:
+                continue
+            if batch.timer is not None:
+                batch.timer.cancel()
+            self._released(batch.size_bytes - HEADER_SIZE_BYTES)
+            for waiter in batch.waiters:
+                _fail(waiter, error)
+
+    def _queue(self, topic_partition: TopicPartition) -> _Queue:
+        queue = self._queues.get(topic_partition)
+        if queue is None:
+            queue = self._queues[topic_partition] = _Queue(topic_partition)
+        return queue
+
+    def _size_bytes_max(self, topic_partition: TopicPartition) -> int:
+        return self._broker.partitions.partition(topic_partition).config.max_message_bytes
+
+    def _check_alone(
+        self,
+        topic_partition: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Headers,
+    ) -> None:
+        """The estimate says too large: see what the record really takes, compressed."""
+        alone = self._encode([key], [value], [timestamp], [headers], 0, 1, 0)
+        size_bytes_max = self._size_bytes_max(topic_partition)
+        if len(alone) > size_bytes_max:
+            raise _too_large(topic_partition, len(alone), size_bytes_max)
+
+    def _encode(
+        self,
+        keys: Sequence[bytes | None] | None,
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None,
+        start: int,
+        stop: int,
+        sequence: int,
+    ) -> bytes:
+        identity = self._identity
+        return encode_batch(
+            keys,
+            values,
+            timestamps,
+            headers,
+            start,
+            stop,
+            compression=self._codec,
+            producer_id=identity.producer_id,
+            producer_epoch=identity.epoch,
+            base_sequence=sequence,
+            transactional=identity.transactional_id is not None,
+        )
+
+    def _append(self, queue: _Queue, batch: bytes, records: int) -> AppendInfo:
+        info = self._broker.append(
+            queue.topic_partition, batch, transactional_id=self._identity.transactional_id
+        )
+        queue.sequence = (queue.sequence + records) % SEQUENCES
+        queue.end_offset = info.last_offset + 1
+        self.records_sent += records
+        self.batches_sent += 1
+        return info
+
+    def _close_batch(self, queue: _Queue) -> None:
+        batch, queue.open = queue.open, None
+        if batch is None:
+            return
+        if batch.timer is not None:
+            batch.timer.cancel()
+        headers = batch.headers if batch.has_headers else None
+        count = len(batch.values)
+        size_bytes = batch.size_bytes - HEADER_SIZE_BYTES
+        try:
+            data = self._encode(
+                batch.keys, batch.values, batch.timestamps, headers, 0, count, queue.sequence
+            )
+            info = self._append(queue, data, count)
+        except (LogError, ValueError, TypeError, OverflowError) as error:
+            self._released(size_bytes)
+            self._batch_failed(batch, error)
+            return
+        durable = self._broker.partitions.durable(queue.topic_partition, info.last_offset + 1)
+        self._track(durable, size_bytes + queue.unflushed_bytes)
+        queue.unflushed_bytes = 0
+        timer = asyncio.get_running_loop().call_later(
+            self._config.delivery_timeout_ms / 1000, self._batch_failed, batch, self._timeout()
+        )
+
+        def acknowledged(future: asyncio.Future[None]) -> None:
+            timer.cancel()
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._batch_failed(batch, error)
+            else:
+                _answer(batch, queue.topic_partition, info)
+
+        durable.add_done_callback(acknowledged)
+
+    def _batch_failed(self, batch: _OpenBatch, error: BaseException) -> None:
+        if self._identity.transactional_id is not None:
+            self.failed(error)  # a transaction that lost a record must not commit
+        for waiter in batch.waiters:
+            _fail(waiter, error)
+
+    def _unflushed(self, queue: _Queue, size_bytes: int) -> None:
+        """Ask for the fsync now, or leave it to the end of the transaction."""
+        queue.unflushed_bytes += size_bytes
+        if self._identity.transactional_id is None or queue.unflushed_bytes >= UNFLUSHED_BYTES_MAX:
+            self._flush_queue(queue)
+
+    def _flush_all(self) -> None:
+        for queue in self._queues.values():
+            if queue.unflushed_bytes:
+                self._flush_queue(queue)
+
+    def _flush_queue(self, queue: _Queue) -> None:
+        size_bytes, queue.unflushed_bytes = queue.unflushed_bytes, 0
+        try:
+            durable = self._broker.partitions.durable(queue.topic_partition, queue.end_offset)
+        except LogError as error:
+            self._released(size_bytes)
+            self.failed(error)
+            return
+        durable.add_done_callback(self._note_failure)
+        self._track(durable, size_bytes)
+
+    def _track(self, durable: asyncio.Future[None], size_bytes: int) -> None:
+        if durable.done() and not durable.cancelled() and durable.exception() is None:
+            self._released(size_bytes)
+            return
+        self._in_flight.add(durable)
+
+        def ended(future: asyncio.Future[None]) -> None:
+            self._in_flight.discard(future)
+            self._released(size_bytes)
+
+        durable.add_done_callback(ended)
+
+    def _note_failure(self, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self.failed(error)
+
+    def _released(self, size_bytes: int) -> None:
+        self.buffered_bytes -= size_bytes
+        waiting, self._room = self._room, []
+        for room in waiting:
+            _end(room)
+
+    def _timeout(self) -> LogTimeoutError:
+        return LogTimeoutError(
+            f"Not acknowledged within delivery.timeout.ms={self._config.delivery_timeout_ms}: the disk "
+            "is slow or stuck. The records may still be written."
+        )
+
+
+def _answer(batch: _OpenBatch, topic_partition: TopicPartition, info: AppendInfo) -> None:
+    topic, partition = topic_partition
+    offset = info.base_offset
+    for i, waiter in enumerate(batch.waiters):
+        if not waiter.done():
+            timestamp = batch.timestamps[i] if info.timestamp < 0 else info.timestamp
+            waiter.set_result(RecordMetadata(topic, partition, offset + i, timestamp))
+
+
+def _fail(waiter: asyncio.Future[RecordMetadata], error: BaseException) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _too_large(
+    topic_partition: TopicPartition, size_bytes: int, size_bytes_max: int
+) -> RecordTooLargeError:
+    return RecordTooLargeError(
+        f"A record for {topic_partition} takes {size_bytes} bytes as a batch of its own, and the "
+        f"topic's max.message.bytes is {size_bytes_max}. Nothing was written. Raise "
+        "max.message.bytes of the topic, use compression.type, or send less in one record."
+    )

@@ -1,0 +1,191 @@
+"""A log opened in this process: topics, producers and consumers on one broker."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import TracebackType
+from typing import Self
+
+from ..broker.broker import Broker
+from ..clock import Clock, SystemClock
+from ..config import BrokerConfig, Durability
+from ..errors import LogClosedError
+from ..interface import Isolation, OffsetReset
+from ..record import OffsetAndMetadata, TopicDescription, TopicPartition
+from ..storage.files import Files
+from .consumer import EmbeddedConsumer
+from .offset_values import with_metadata
+from .producer import EmbeddedProducer
+from .settings import ConsumerConfig, ProducerConfig
+
+__all__ = ["EmbeddedLog"]
+
+
+class EmbeddedLog:
+    """Implements `Log` on files in this process. Enter it (`async with`) to open it.
+
+    Args:
+        url: what it was opened by, for messages.
+        files: the disk.
+        folder: where on it the log lies.
+        durability: what an acknowledgement means; see `open_log`.
+        config: broker settings.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        files: Files,
+        folder: str,
+        *,
+        durability: Durability = "fsync",
+        config: BrokerConfig | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url = url
+        self._files = files
+        self._folder = folder
+        self._durability: Durability = durability
+        self._config = config or BrokerConfig()
+        self._clock = clock or SystemClock()
+        self._open_broker: Broker | None = None
+        self._producers: set[EmbeddedProducer] = set()
+        self._consumers: set[EmbeddedConsumer] = set()
+
+    async def __aenter__(self) -> Self:
+        if self._open_broker is None:
+            self._open_broker = await Broker.open(
+                self._files,
+                self._folder,
+                durability=self._durability,
+                config=self._config,
+                clock=self._clock,
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _broker(self) -> Broker:
+        if self._open_broker is None:
+            raise LogClosedError(
+                f"The log {self.url} is not open. Use `async with open_log({self.url!r}) as log:`."
+            )
+        return self._open_broker
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = 1,
+        config: Mapping[str, str | int | float | bool] | None = None,
+        exist_ok: bool = False,
+    ) -> TopicDescription:
+        """Create a topic; see `Log.create_topic`."""
+        topic = await self._broker.partitions.create_topic(
+            name, partitions, config, exist_ok=exist_ok
+        )
+        return topic.describe()
+
+    async def delete_topic(self, name: str) -> None:
+        """Remove a topic and its records. Raises UnknownTopicError."""
+        await self._broker.delete_topic(name)
+
+    async def topics(self) -> list[str]:
+        """Names of all topics, sorted."""
+        return self._broker.partitions.topics()
+
+    async def describe_topic(self, name: str) -> TopicDescription:
+        """Raises UnknownTopicError."""
+        return self._broker.partitions.topic(name).describe()
+
+    async def beginning_offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """The log start offsets."""
+        return {each: self._broker.partitions.beginning_offset(each) for each in partitions}
+
+    async def end_offsets(
+        self, partitions: Collection[TopicPartition], isolation: Isolation = "read_committed"
+    ) -> dict[TopicPartition, int]:
+        """Where reading stops now."""
+        return {each: self._broker.partitions.end_offset(each, isolation) for each in partitions}
+
+    async def offsets_for_time(
+        self, timestamps: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int | None]:
+        """Earliest offset whose timestamp is at least the given one."""
+        partitions = self._broker.partitions
+        return {each: partitions.offset_for_time(each, time) for each, time in timestamps.items()}
+
+    async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Raise the log start offsets."""
+        for partition, offset in before.items():
+            self._broker.partitions.delete_records(partition, offset)
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What the group committed."""
+        return self._broker.groups.offsets_of(group)
+
+    async def alter_group_offsets(
+        self, group: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
+    ) -> None:
+        """Set committed offsets of a group without members."""
+        await self._broker.groups.alter_offsets(group, with_metadata(offsets))
+
+    async def delete_group(self, group: str) -> None:
+        """Forget a group and its offsets."""
+        await self._broker.groups.delete_group(group)
+
+    def producer(
+        self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
+    ) -> EmbeddedProducer:
+        """A producer; it starts when it is entered or first used."""
+        producer = EmbeddedProducer(
+            self._broker,
+            transactional_id=transactional_id,
+            config=ProducerConfig.parse(config),
+            on_close=self._producers.discard,
+        )
+        self._producers.add(producer)
+        return producer
+
+    def consumer(
+        self,
+        *topics: str,
+        group: str | None = None,
+        auto_offset_reset: OffsetReset = "earliest",
+        isolation: Isolation = "read_committed",
+        config: Mapping[str, str | int] | None = None,
+    ) -> EmbeddedConsumer:
+        """A consumer; it joins its group at its first poll."""
+        consumer = EmbeddedConsumer(
+            self._broker,
+            topics,
+            group=group,
+            auto_offset_reset=auto_offset_reset,
+            isolation=isolation,
+            config=ConsumerConfig.parse(config),
+            on_close=self._consumers.discard,
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    async def close(self) -> None:
+        """Close producers and consumers, make everything durable, release the directory."""
+        if self._open_broker is None:
+            return
+        try:
+            for consumer in list(self._consumers):
+                await consumer.close()
+            for producer in list(self._producers):
+                await producer.close()
+        finally:
+            await self._open_broker.close()

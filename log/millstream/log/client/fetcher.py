@@ -1,0 +1,251 @@
+"""Reads partitions for a consumer: fetches bytes, decodes them into columns, keeps the positions.
+
+Two positions per partition. `next` is where the next fetch begins; `consumed` is what the consumer
+shows and commits: it moves when records are returned, not when they are fetched.
+
+Under read_committed a fetch answers, beside the batches, which transactions among them were aborted:
+pairs of producer id and first offset. Batches of such a producer are dropped from that offset until
+its ABORT marker (KIP-98). Control batches are never returned, but their offsets are used up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from ..broker.partitions import FetchRequest, Partitions
+from ..errors import CorruptRecordError, LogError, OffsetOutOfRangeError
+from ..format.codec import check_batch, decode_batch, parse_header
+from ..format.control import control_type
+from ..interface import Isolation
+from ..record import Record, RecordBatch, TopicPartition
+from ..settings import INT32_MAX
+from ..storage.partition import ReadResult
+from .settings import ConsumerConfig
+
+__all__ = ["Fetcher"]
+
+
+@dataclass(slots=True)
+class _Position:
+    """One assigned partition. Offsets are None until they are known (committed, or reset)."""
+
+    next: int | None = None
+    consumed: int | None = None
+    paused: bool = False
+    fetched: deque[RecordBatch] = field(default_factory=deque)
+    taken: int = 0  # records of the first fetched batch that were returned already
+
+    def drop_fetched(self) -> None:
+        """Forget what was fetched and not returned."""
+        self.fetched.clear()
+        self.taken = 0
+
+    def take(self, count_max: int) -> RecordBatch:
+        """Up to `count_max` records of the first fetched batch; the position moves past them."""
+        batch, start = self.fetched[0], self.taken
+        stop = min(len(batch), start + count_max)
+        if stop == len(batch):
+            self.fetched.popleft()
+            self.taken = 0
+        else:
+            self.taken = stop
+        self.consumed = batch.offsets[stop - 1] + 1 if self.fetched else self.next
+        return batch if stop - start == len(batch) else batch.slice(start, stop)
+
+
+class Fetcher:
+    """Positions and fetched batches of one consumer."""
+
+    def __init__(
+        self, partitions: Partitions, isolation: Isolation, config: ConsumerConfig
+    ) -> None:
+        self._partitions = partitions
+        self._isolation = isolation
+        self._config = config
+        self._positions: dict[TopicPartition, _Position] = {}
+        self.records_returned = 0
+        self.bytes_fetched = 0
+
+    # Assignment and positions
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Exactly these from now on; positions of those that stay are kept."""
+        old = self._positions
+        self._positions = {each: old.get(each) or _Position() for each in sorted(set(partitions))}
+
+    def assignment(self) -> set[TopicPartition]:
+        """The assigned partitions."""
+        return set(self._positions)
+
+    def is_assigned(self, partition: TopicPartition) -> bool:
+        """Whether this consumer reads the partition."""
+        return partition in self._positions
+
+    def without_position(self) -> list[TopicPartition]:
+        """Partitions whose first offset is still to be found."""
+        return [each for each, state in self._positions.items() if state.next is None]
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on at `offset`; what was fetched is dropped."""
+        state = self._positions[partition]
+        state.next = state.consumed = offset
+        state.drop_fetched()
+
+    def forget_position(self, partition: TopicPartition) -> None:
+        """The offset is to be found anew."""
+        state = self._positions[partition]
+        state.next = state.consumed = None
+        state.drop_fetched()
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to return, of every partition that has one."""
+        return {
+            each: state.consumed
+            for each, state in self._positions.items()
+            if state.consumed is not None
+        }
+
+    def pause(self, partitions: Collection[TopicPartition], *, paused: bool) -> None:
+        """Hold back, or let go again, what these partitions have."""
+        for partition in partitions:
+            self._positions[partition].paused = paused
+
+    # Reading
+
+    @property
+    def has_fetched(self) -> bool:
+        """Whether there is something to return without reading."""
+        return any(state.fetched and not state.paused for state in self._positions.values())
+
+    @property
+    def can_fetch(self) -> bool:
+        """Whether there is a partition to read."""
+        return any(
+            state.next is not None and not state.paused for state in self._positions.values()
+        )
+
+    async def fetch(self, wait_ms_max: int) -> dict[TopicPartition, OffsetOutOfRangeError]:
+        """Read the partitions that have nothing fetched, waiting until one of them has something.
+
+        Returns:
+            The partitions whose position does not exist; what then is the consumer's decision.
+
+        Raises:
+            CorruptRecordError, UnknownTopicError: the position stays.
+        """
+        out_of_range: dict[TopicPartition, OffsetOutOfRangeError] = {}
+        requests = self._requests()
+        answer = await self._partitions.fetch(
+            requests,
+            isolation=self._isolation,
+            wait_ms_max=wait_ms_max,
+            size_bytes_min=self._config.fetch_min_bytes,
+        )
+        for request in requests:
+            fetched = answer[request.topic_partition]
+            state = self._positions.get(request.topic_partition)
+            if state is None or state.next != request.offset:
+                continue  # revoked or sought elsewhere while the fetch waited
+            if isinstance(fetched, OffsetOutOfRangeError):
+                out_of_range[request.topic_partition] = fetched
+            elif isinstance(fetched, LogError):
+                raise fetched
+            elif fetched.data:
+                self._take(request.topic_partition, state, fetched)
+        return out_of_range
+
+    def _requests(self) -> list[FetchRequest]:
+        requests = []
+        room = self._config.fetch_max_bytes
+        for partition, state in self._positions.items():
+            if state.next is None or state.paused or state.fetched or room <= 0:
+                continue
+            size_bytes_max = min(self._config.max_partition_fetch_bytes, room)
+            requests.append(FetchRequest(partition, state.next, size_bytes_max))
+            room -= size_bytes_max
+        return requests
+
+    def _take(self, partition: TopicPartition, state: _Position, fetched: ReadResult) -> None:
+        data, offset = fetched.data, state.next or 0
+        self.bytes_fetched += len(data)
+        waiting = sorted(fetched.aborted, key=lambda each: each[1], reverse=True)
+        aborted: set[int] = set()
+        position = 0
+        batches = []
+        while position < len(data):
+            header = parse_header(data, position)
+            while waiting and waiting[-1][1] <= header.last_offset:
+                aborted.add(waiting.pop()[0])
+            try:
+                if self._config.check_crcs:
+                    check_batch(data, position, header)
+                if header.is_control:
+                    if control_type(decode_batch(data, position, header)) == "abort":
+                        aborted.discard(header.producer_id)
+                elif not (header.is_transactional and header.producer_id in aborted):
+                    columns = decode_batch(data, position, header)
+                    batches.append(RecordBatch(partition.topic, partition.partition, *columns))
+            except CorruptRecordError as error:
+                raise CorruptRecordError(
+                    f"Partition {partition}, batch at offset {header.base_offset}: {error}. Seek "
+                    f"to {header.last_offset + 1} to go on behind it."
+                ) from error
+            position += header.size_bytes
+            state.next = header.last_offset + 1
+        for batch in batches:
+            self._keep(state, batch, offset)
+        if not state.fetched:
+            state.consumed = state.next  # nothing to show: markers and aborted records are passed
+
+    @staticmethod
+    def _keep(state: _Position, batch: RecordBatch, offset: int) -> None:
+        """Batches come whole; the first may begin before the offset that was asked for."""
+        if batch.offsets and batch.offsets[0] < offset:
+            batch = batch.slice(bisect_left(batch.offsets, offset), len(batch))
+        if len(batch):
+            state.fetched.append(batch)
+
+    # Returning
+
+    def take_batches(self) -> list[RecordBatch]:
+        """Everything fetched and not paused. The positions move."""
+        taken: list[RecordBatch] = []
+        for state in self._positions.values():
+            while state.fetched and not state.paused:
+                taken.append(state.take(INT32_MAX))
+        self.records_returned += sum(map(len, taken))
+        return taken
+
+    def take_records(self, count_max: int) -> list[Record]:
+        """Up to `count_max` records, partition by partition. The positions move."""
+        taken: list[Record] = []
+        for partition, state in self._positions.items():
+            while state.fetched and not state.paused:
+                taken += state.take(count_max - len(taken))
+                if len(taken) >= count_max:
+                    self._to_the_back(partition)
+                    self.records_returned += len(taken)
+                    return taken
+        self.records_returned += len(taken)
+        return taken
+
+    def take_record(self) -> Record | None:
+        """One record, if there is one. The position moves past it."""
+        for state in self._positions.values():
+            if state.fetched and not state.paused:
+                batch, row = state.fetched[0], state.taken
+                state.taken += 1
+                if state.taken == len(batch):
+                    state.fetched.popleft()
+                    state.taken = 0
+                state.consumed = batch.offsets[row] + 1 if state.fetched else state.next
+                self.records_returned += 1
+                return batch.record(row)
+        return None
+
+    def _to_the_back(self, partition: TopicPartition) -> None:
+        """The next poll begins with another partition, so that none starves."""
+        self._positions[partition] = self._positions.pop(partition)

@@ -1,0 +1,93 @@
+"""`open_log`: from a URL to a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .client.embedded_log import EmbeddedLog
+from .clock import Clock
+from .config import BrokerConfig, check_durability
+from .errors import ConfigError
+from .settings import SettingValue
+from .storage.files import Files, RealFiles
+from .storage.memory_files import MemoryFiles
+
+__all__ = ["open_log", "open_log_on"]
+
+_MEMORY_FOLDER = "memory"
+
+
+def open_log(
+    url: str,
+    *,
+    durability: str | None = None,
+    config: Mapping[str, SettingValue] | None = None,
+) -> EmbeddedLog:
+    """A log by URL, opened when it is entered:
+
+        async with open_log("file:./data") as log:
+
+    `file:DIR` is a log in that directory, which is made if it is not there; one process at a time
+    may have it open. `memory:` is a log that is gone when it is closed, on the same code.
+
+    Args:
+        url: as above; `file:DIR?durability=os` sets the durability too.
+        durability: "fsync" (default): an acknowledged record survives a power cut. "os": it
+            survives a killed process, not a power cut.
+        config: broker settings under Kafka's names, such as `num.partitions`.
+
+    Raises:
+        ConfigError: no such kind of URL, or a wrong setting. Nothing was opened.
+        LogLockedError: on entering; another process has the directory open.
+    """
+    scheme, colon, rest = url.partition(":")
+    path, _, query = rest.partition("?")
+    options = _options(url, query)
+    durability = options.pop("durability", None) if durability is None else durability
+    if options:
+        raise ConfigError(f"{url}: unknown option {', '.join(options)}; there is durability.")
+    settings = dict(config or {})
+    if scheme == "memory" and colon and not path:
+        settings.setdefault("flush.threads", 0)
+        return open_log_on(
+            MemoryFiles(), _MEMORY_FOLDER, url=url, durability=durability, config=settings
+        )
+    if scheme == "file" and path:
+        folder = path.removeprefix("//") or path
+        return open_log_on(
+            RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
+        )
+    raise ConfigError(
+        f"{url!r} is no log. Use file:DIR for a log in a directory, or memory: for one that is gone "
+        "when it is closed."
+    )
+
+
+def open_log_on(
+    files: Files,
+    folder: str,
+    *,
+    url: str | None = None,
+    durability: str | None = None,
+    config: Mapping[str, SettingValue] | None = None,
+    clock: Clock | None = None,
+) -> EmbeddedLog:
+    """A log in `folder` of any disk there is an object for, such as `testing.SimFiles`."""
+    return EmbeddedLog(
+        url if url is not None else f"file:{folder}",
+        files,
+        folder,
+        durability=check_durability(durability or "fsync"),
+        config=BrokerConfig.parse(config),
+        clock=clock,
+    )
+
+
+def _options(url: str, query: str) -> dict[str, str]:
+    options = {}
+    for part in query.split("&") if query else ():
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"{url}: {part!r} is no option; write durability=os.")
+        options[name] = value
+    return options
