@@ -154,7 +154,7 @@ def _float(value: Any) -> Any:
 
 
 def _plain(cls: type) -> Converter:
-    name = {dict: "an object", list: "a list"}.get(cls, cls.__name__)
+    name = "an object" if cls is dict else "a list" if cls is list else cls.__name__
 
     def check(value: Any) -> Any:
         if value.__class__ is not cls:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from .errors import SerdeError, TopologyError
+from .errors import SerdeError
 from .hints import UNKNOWN, without_none
 from .json_types import Mismatch, converter, is_named_tuple
 from .windows import Windowed

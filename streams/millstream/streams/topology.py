@@ -6,12 +6,16 @@ reads. What hangs together is a sub-topology; a task is one sub-topology for one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import TopologyError
 from .serde import Serde
 from .windows import WindowSpec
+
+if TYPE_CHECKING:  # nodes are made of what this module defines
+    from .nodes import Node
 
 __all__ = [
     "CopartitionGroup",
@@ -69,7 +73,15 @@ class StoreSpec:
     window: WindowSpec | None = None
     logged: bool = True
     retention_ms: int | None = None
-    """Of a window store: how long after its start a window may still be written or sent."""
+    """Of a window store: a window closes when stream time reaches its start plus this.
+
+    Size and grace; where windows are made of the final results of others, their grace too.
+    """
+
+    @property
+    def window_size_ms(self) -> int:
+        """Size of the windows of a window store; 0 without."""
+        return self.window.size_ms if self.window is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,8 @@ class SubTopology:
     """Ids of sub-topologies that write a topic read here."""
     global_tables: tuple[str, ...]
     """Store names of the global tables looked into."""
+    nodes: tuple[Node, ...] = ()
+    """The steps, parents before children."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,4 +155,54 @@ class Topology:
         Raises:
             TopologyError: a join's topics differ; the message names them and says what to do.
         """
-        raise AssertionError
+        counts = dict(known)
+        asked = {each.name: each.partitions for each in self.repartition_topics}
+        sizes = dict.fromkeys(asked, 0)
+        for subtopology in self.subtopologies:
+            self._check_exist(subtopology, counts, asked)
+            counts |= {n: c for n in subtopology.sources if (c := asked.get(n)) is not None}
+            for group in self._groups_of(subtopology):
+                agreed = _agreed_count(group, counts)
+                common = agreed or max(sizes[topic] for topic in group.topics)
+                counts |= dict.fromkeys(group.topics, common)
+            counts |= {n: sizes[n] for n in subtopology.sources if n not in counts}
+            largest = max(counts[topic] for topic in subtopology.sources)
+            for topic in subtopology.sinks:
+                if topic in sizes:
+                    sizes[topic] = max(sizes[topic], largest)
+        return {name: counts[name] for each in self.subtopologies for name in each.sources}
+
+    def _check_exist(
+        self, subtopology: SubTopology, counts: Mapping[str, int], internal: Container[str]
+    ) -> None:
+        missing = [n for n in subtopology.sources if n not in counts and n not in internal]
+        if missing:
+            raise TopologyError(
+                f"app {self.app_id!r} reads {', '.join(missing)}, which the log does not have: "
+                "create the topic first, or let the app do it: app.topic(..., partitions=...)"
+            )
+
+    def _groups_of(self, subtopology: SubTopology) -> list[CopartitionGroup]:
+        """The groups of one sub-topology; those that share a topic are one."""
+        merged: list[CopartitionGroup] = []
+        for group in self.copartitioned:
+            if not set(group.topics) <= set(subtopology.sources):
+                continue
+            for other in [each for each in merged if set(each.topics) & set(group.topics)]:
+                merged.remove(other)
+                topics = tuple(dict.fromkeys(other.topics + group.topics))
+                group = CopartitionGroup(group.name, topics)  # noqa: PLW2901 - grows
+            merged.append(group)
+        return merged
+
+
+def _agreed_count(group: CopartitionGroup, counts: Mapping[str, int]) -> int | None:
+    fixed = {topic: counts[topic] for topic in group.topics if topic in counts}
+    if len(set(fixed.values())) > 1:
+        found = ", ".join(f"{topic} has {count}" for topic, count in fixed.items())
+        raise TopologyError(
+            f"step {group.name!r} brings together topics of different partition counts: {found}. "
+            "Records of one key must meet in one task: give the topics the same number, or put "
+            ".repartition() before the step"
+        )
+    return next(iter(fixed.values()), None)
