@@ -12,7 +12,7 @@ from typing import Final
 from millstream.log.record import OffsetAndMetadata, TopicPartition
 
 from .commit import Journal, StoreChanges, commit
-from .outputs import Outputs
+from .output_topics import OutputTopics
 from .repartition_purge import RepartitionPurge
 from .run_context import RunContext
 from .running_tasks import RunningTask, offset_metadata
@@ -38,7 +38,7 @@ class CommitCycle:
         self._interval_ms = self._interval_min_ms
         self._committed_ms = self._clock.monotonic_ms()
         self._journal = journal
-        self._outputs = Outputs(log, journal.producer, context.names, partitions)
+        self._outputs = OutputTopics(log, journal.producer, context.names, partitions)
         repartition = [topic.name for topic in context.topology.repartition_topics]
         self._purge = RepartitionPurge(log, repartition, self._committed_ms)
         self._in_transaction = False

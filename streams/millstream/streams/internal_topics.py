@@ -54,8 +54,9 @@ async def prepare_topics(context: RunContext) -> RunTopics:
             _check_count(found, spec.partitions, "the app declares", "declare what the topic has")
             topics.add(found)
     await _create_sources(context, topics)
-    await _create_written(context, topics)
+    await _create_written(context, topics, dict(topics.partitions), only_read=True)
     counts = context.topology.partition_counts(_known(context, topics))
+    await _create_written(context, topics, counts, only_read=False)
     for repartition in context.topology.repartition_topics:
         await _create_internal(
             context, topics, repartition.name, counts[repartition.name], REPARTITION_CONFIG
@@ -105,28 +106,33 @@ async def _create_sources(context: RunContext, topics: RunTopics) -> None:
         await _create(context, topics, physical, partitions, spec.config)
 
 
-async def _create_written(context: RunContext, topics: RunTopics) -> None:
-    for subtopology in context.topology.subtopologies:
+async def _create_written(
+    context: RunContext, topics: RunTopics, counts: Mapping[str, int], *, only_read: bool
+) -> None:
+    """Topics that the app writes. Those it reads again come first: they decide other counts."""
+    topology = context.topology
+    read = {source for subtopology in topology.subtopologies for source in subtopology.sources}
+    for subtopology in topology.subtopologies:
         for name in subtopology.sinks:
-            spec = context.topology.topics.get(name)
+            spec = topology.topics.get(name)
             physical = context.names.in_log(name)
-            if spec is not None and physical not in topics.partitions:
-                partitions = await _written_partitions(context, topics, subtopology, spec)
-                await _create(context, topics, physical, partitions, spec.config)
+            if spec is None or physical in topics.partitions or (only_read and name not in read):
+                continue
+            partitions = await _written_partitions(context, subtopology, spec, counts)
+            await _create(context, topics, physical, partitions, spec.config)
 
 
 async def _written_partitions(
-    context: RunContext, topics: RunTopics, writer: SubTopology, spec: TopicSpec
+    context: RunContext, writer: SubTopology, spec: TopicSpec, counts: Mapping[str, int]
 ) -> int:
     """As declared; for a shadow, as the topic it stands for; else as the writer's inputs have."""
-    if spec.partitions is not None:
-        return spec.partitions
     if context.names.in_log(spec.name) != spec.name:
         original = await describe_or_none(context.log, spec.name)
         if original is not None:
             return original.partitions
-    inputs = [context.names.in_log(source) for source in writer.sources]
-    return max((topics.partitions.get(source, 1) for source in inputs), default=1)
+    if spec.partitions is not None:
+        return spec.partitions
+    return max((counts.get(source, 1) for source in writer.sources), default=1)
 
 
 async def _create_internal(

@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields
 
 from millstream.log.record import OffsetAndMetadata, RecordBatch, TopicPartition
 
+from .counters import TaskCounters
 from .intake import Intake
 from .restore import StoreInLog, restore_stores
 from .run_context import RunContext
 from .state import KeyValueStore, Store, WindowStore
 from .state_thread import StateThread
-from .task import Task, TaskCounters
+from .task import Task
 from .topology import StoreSpec, SubTopology, Topology, changelog_topic
 
 __all__ = ["RunningTask", "RunningTasks", "offset_metadata", "stream_time_of"]
@@ -70,17 +71,6 @@ class RunningTask:
     def dirty_entries(self) -> int:
         """Entries in the overlays of the stores."""
         return sum(store.dirty_entries for store in self.stores.values())
-
-    def next_window_end(self) -> int | None:
-        """The stream time at which the next window of this task closes; None without windows."""
-        ends = [
-            starts[0] + spec.window.size_ms + spec.window.grace_ms
-            for spec in self.subtopology.stores
-            if spec.window is not None
-            and isinstance(store := self.stores[spec.name], WindowStore)
-            and (starts := store.starts())
-        ]
-        return min(ends, default=None)
 
 
 class RunningTasks:

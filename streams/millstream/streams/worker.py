@@ -34,7 +34,7 @@ from .global_tables import GlobalTables
 from .internal_topics import RunTopics, prepare_topics
 from .queries import StoreView, spec_named
 from .run_context import RunContext
-from .running_tasks import RunningTasks
+from .running_tasks import RunningTask, RunningTasks
 from .state import Store
 from .state_thread import StateThread
 from .topology import changelog_topic
@@ -253,8 +253,8 @@ class Worker:
             if silent_ms < timeout_ms or running.stream_time_then < 0:
                 continue
             stream_time = running.stream_time_then + silent_ms
-            window_end = running.next_window_end()
-            if running.intake.is_empty and window_end is not None and window_end <= stream_time:
+            next_close = running.task.next_close_ms
+            if running.intake.is_empty and next_close is not None and next_close <= stream_time:
                 running.is_dirty = True
                 running.task.advance(stream_time)
                 await self._cycle.send_outputs(running)
@@ -263,12 +263,19 @@ class Worker:
         while (subtopology := await end.next_ended(self._positions())) is not None:
             for running in self._tasks:
                 if running.subtopology is subtopology:
-                    running.is_dirty = True
-                    running.task.close_windows()
-                    await self._cycle.send_outputs(running)
+                    await self._close_windows(running)
             await self._commit()
             end.note(subtopology)
         return end.is_over
+
+    async def _close_windows(self, running: RunningTask) -> None:
+        """All of them, those too that open when others close."""
+        running.is_dirty = True
+        while True:
+            running.task.close_windows()
+            await self._cycle.send_outputs(running)
+            if running.task.next_close_ms is None:
+                return
 
     async def _commit(self) -> None:
         await self._cycle.commit(self._tasks, self._positions())

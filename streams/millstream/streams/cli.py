@@ -1,0 +1,259 @@
+"""The commands of streams: run, topology, replay, reset.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Progress and trouble go to stderr, the answer to
+stdout; `--json` makes the answer JSON, one value a line. Everything is imported when a command
+needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .app import App
+    from .reset import ResetPlan
+    from .run import RunResult
+
+__all__ = ["replay", "reset", "run", "topology"]
+
+T = TypeVar("T")
+
+_GC_THRESHOLD: Final = 200_000
+"""Allocations between two looks for cycles: records are many, short-lived, and hold none."""
+
+app_argument = click.argument("reference", metavar="APP")
+log_option = click.option(
+    "--log",
+    "log_url",
+    metavar="URL",
+    envvar="MILLSTREAM_LOG",
+    help="The log to run on, such as file:./data. Default: $MILLSTREAM_LOG, else what the app "
+    "says, else file:./millstream-data.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@app_argument
+@log_option
+@click.option("--until-end", is_flag=True, help="Process what is there, close the windows, exit.")
+@json_option
+def run(reference: str, log_url: str | None, until_end: bool, as_json: bool) -> None:
+    """Run the stream app APP: path/app.py or package.module, with :name if it is not called app."""
+    with reported_errors():
+        app = _load(reference, log_url)
+        from .progress_display import ProgressDisplay
+        from .run import run_app
+
+        _quiet_gc()
+        with ProgressDisplay() as progress:
+            result = _run(
+                lambda stop: run_app(app, until_end=until_end, progress=progress, stop=stop)
+            )
+        _print_result(app, result, as_json)
+        if until_end and not result.reached_end:
+            _fail("stopped before the end; what was processed is committed: start again to go on")
+
+
+@click.command()
+@app_argument
+@click.option("--format", "form", type=click.Choice(["text", "mermaid"]), default="text")
+def topology(reference: str, form: str) -> None:
+    """Show the sub-topologies, steps, stores and topics of APP."""
+    with reported_errors():
+        from .describe import describe
+
+        click.echo(describe(_load(reference, None).topology(), form))
+
+
+@click.command()
+@app_argument
+@log_option
+@click.option(
+    "--from", "start", metavar="WHEN", required=True, help="beginning, an ISO time, or e.g. 2d ago."
+)
+@click.option("--to", "end", metavar="WHEN", help="Where to stop; default: what is there now.")
+@click.option("--as", "replay_id", metavar="ID", required=True, help="The replay's application id.")
+@click.option("--compare", is_flag=True, help="Show what differs from what the app has written.")
+@json_option
+def replay(
+    reference: str,
+    log_url: str | None,
+    start: str,
+    end: str | None,
+    replay_id: str,
+    compare: bool,
+    as_json: bool,
+) -> None:
+    """Run APP, or a new version of it, over history, into shadow topics ID.TOPIC."""
+    with reported_errors():
+        app = _load(reference, log_url)
+        from .replay import When
+        from .replay_command import replay_command
+
+        now_ms = time.time_ns() // 1_000_000
+        first = When.parse(start, now_ms)
+        last = None if end is None else When.parse(end, now_ms)
+        _quiet_gc()
+        reached_end = _run(
+            lambda stop: replay_command(
+                app, replay_id, first, last, compare=compare, as_json=as_json, stop=stop
+            )
+        )
+        if not reached_end:
+            _fail("stopped before the end; a replay starts over")
+
+
+@click.command()
+@app_argument
+@log_option
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@json_option
+def reset(reference: str, log_url: str | None, dry_run: bool, as_json: bool) -> None:
+    """Make APP start again from the beginning: positions, internal topics and local state.
+
+    The topics it writes are not touched. The app must not be running.
+    """
+    with reported_errors():
+        app = _load(reference, log_url)
+        plan = _run(lambda _stop: _reset(app, dry_run))
+        if as_json:
+            _print_json(
+                {
+                    "group": plan.group,
+                    "offsets": {str(tp): offset for tp, offset in plan.offsets.items()},
+                    "topics": plan.topics,
+                    "state": None if plan.state is None else str(plan.state),
+                    "dry_run": dry_run,
+                }
+            )
+        else:
+            _print_plan(plan, dry_run)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn the errors Millstream raises on purpose into a message and exit code 1."""
+    from millstream.log.errors import MillstreamError
+
+    from .errors import ProcessingError
+
+    try:
+        yield
+    except MillstreamError as error:
+        if isinstance(error, ProcessingError) and error.__cause__ is not None:
+            click.echo(_user_traceback(error.__cause__), err=True, nl=False)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error}. Check the directory and the permissions")
+
+
+def _load(reference: str, log_url: str | None) -> App:
+    from .loading import load_app
+
+    app = load_app(reference)
+    if log_url:
+        app.log = log_url
+    return app
+
+
+def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run until done; SIGINT or SIGTERM asks `main` to stop, a second one ends the process."""
+
+    async def with_signals() -> T:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def ask(number: int) -> None:
+            loop.remove_signal_handler(number)
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ask, number)
+        return await main(stop)
+
+    return asyncio.run(with_signals())
+
+
+async def _reset(app: App, dry_run: bool) -> ResetPlan:
+    from millstream.log import open_log
+
+    from .reset import plan_reset, reset_app
+    from .run_context import RunContext
+
+    async with open_log(app.log_url) as log:
+        context = RunContext.of(app, log)
+        return await (plan_reset(context) if dry_run else reset_app(context))
+
+
+def _quiet_gc() -> None:
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 50, 50)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+def _user_traceback(error: BaseException) -> str:
+    """The traceback without the frames of the framework."""
+    import traceback
+
+    shown = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in shown.stack if "/millstream/" not in frame.filename]
+    shown.stack = traceback.StackSummary.from_list(
+        [frame for frame in frames if not frame.filename.startswith("<")]
+    )
+    return "".join(shown.format())
+
+
+def _print_result(app: App, result: RunResult, as_json: bool) -> None:
+    stats = result.stats
+    if as_json:
+        _print_json({"app": app.id, "seconds": result.seconds, **asdict(stats)})
+        return
+    rate = stats.records / result.seconds if result.seconds else 0.0
+    click.echo(
+        f"{app.id}: {stats.records:,} records in, {stats.outputs:,} out, in {result.seconds:.1f} s "
+        f"({rate:,.0f} records/s)"
+    )
+    troubles = {
+        "late": stats.late,
+        "dropped (no key or value)": stats.dropped,
+        "skipped": stats.skipped,
+        "dead letters": stats.dead_letters,
+    }
+    for name, count in troubles.items():
+        if count:
+            click.echo(f"  {name}: {count:,}")
+
+
+def _print_plan(plan: ResetPlan, dry_run: bool) -> None:
+    if plan.is_empty:
+        click.echo(f"{plan.group}: nothing to reset")
+        return
+    click.echo(f"{plan.group}: would do" if dry_run else f"{plan.group}: done")
+    for partition, offset in plan.offsets.items():
+        click.echo(f"  {partition}: back to the beginning from offset {offset}")
+    for topic in plan.topics:
+        click.echo(f"  delete topic {topic}")
+    if plan.state is not None:
+        click.echo(f"  delete {plan.state}")
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(value, default=str).decode())
