@@ -17,6 +17,7 @@ from .api import (
     SourceConnector,
     SourceContext,
     SourceTask,
+    TaskConfig,
 )
 from .config import ConnectorConfig, setting, settings
 from .converter import BytesConverter, Converter, JsonConverter, StringConverter
@@ -32,7 +33,16 @@ from .errors import (
     RetriableConnectError,
 )
 from .functions import FunctionSink, FunctionSource, sink, source
-from .records import Rejection, SinkBatch, SinkRecord, SourceBatch, SourceRecord
+from .records import (
+    Rejection,
+    SinkBatch,
+    SinkRecord,
+    SourceBatch,
+    SourceOffset,
+    SourcePartition,
+    SourceRecord,
+    Stage,
+)
 from .status import ConnectorStatus, State, TaskStatus
 from .worker import Worker
 
@@ -51,6 +61,7 @@ __all__ = [
     "SinkContext",
     "SinkConfig",
     "PartitionState",
+    "TaskConfig",
     "ConnectorConfig",
     "setting",
     "settings",
@@ -60,9 +71,12 @@ __all__ = [
     "BytesConverter",
     "SourceRecord",
     "SourceBatch",
+    "SourcePartition",
+    "SourceOffset",
     "SinkRecord",
     "SinkBatch",
     "Rejection",
+    "Stage",
     "Worker",
     "ConnectorStatus",
     "TaskStatus",

@@ -19,8 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import orjson
 
-from millstream.log.interface import Log
-from millstream.log.record import TopicPartition
+from millstream.log import Log, TopicPartition
 
 from .config import ConnectorConfig, setting, settings
 from .converter import Converter, converter_for

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from millstream.log.errors import MillstreamError
+from millstream.log import MillstreamError
 
 if TYPE_CHECKING:
     from .api import Connector

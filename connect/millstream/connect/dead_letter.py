@@ -18,9 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from millstream.log.errors import UnknownTopicError
-from millstream.log.interface import Log, Producer
-from millstream.log.record import Headers, TopicPartition
+from millstream.log import Headers, Log, Producer, TopicPartition, UnknownTopicError
 
 from .errors import FatalConnectError
 from .reading import read_to_end

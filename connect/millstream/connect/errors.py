@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from millstream.log.errors import MillstreamError
+from millstream.log import MillstreamError
 
 __all__ = [
     "BadRecordError",

@@ -109,7 +109,7 @@ class FunctionSource(SourceConnector[FunctionSourceConfig]):
 
 
 class FunctionSourceTask(SourceTask):
-    """Lets the generator run ahead into a bounded buffer, and hands the buffer over at each poll."""
+    """Lets the generator run ahead into a bounded buffer; each poll hands the buffer over."""
 
     def __init__(self, function: SourceFunction, config: FunctionSourceConfig) -> None:
         self._function = function

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import orjson
 
-from millstream.log.interface import Log
+from millstream.log import Log
 
 from .errors import FatalConnectError
 from .reading import read_to_end

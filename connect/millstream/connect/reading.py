@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from millstream.log.interface import Log
-from millstream.log.record import RecordBatch, TopicPartition
+from millstream.log import Log, RecordBatch, TopicPartition
 
 __all__ = ["partitions_of", "read_to_end"]
 

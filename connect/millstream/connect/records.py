@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from millstream.log.record import Headers, RecordBatch, TopicPartition
+from millstream.log import Headers, RecordBatch, TopicPartition
 
 from .errors import BadRecordError
 

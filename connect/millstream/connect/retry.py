@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from millstream.log.errors import RetriableError
+from millstream.log import RetriableError
 
 from .config import ConnectorConfig
 from .errors import FatalConnectError, RetriableConnectError

@@ -15,9 +15,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from millstream.log.errors import UnknownTopicError
-from millstream.log.interface import Consumer, Log
-from millstream.log.record import RecordBatch, TopicPartition
+from millstream.log import Consumer, Log, RecordBatch, TopicPartition, UnknownTopicError
 
 from .api import PartitionState, SinkConfig, SinkConnector, SinkContext, SinkTask, TaskConfig
 from .dead_letter import SinkDeadLetters

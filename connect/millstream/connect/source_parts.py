@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from millstream.log.errors import RecordTooLargeError
-from millstream.log.record import Headers
+from millstream.log import Headers, RecordTooLargeError
 
 from .api import SourceConfig
 from .errors import ConversionError

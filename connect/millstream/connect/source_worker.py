@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from millstream.log.interface import Log, Producer
+from millstream.log import Log, Producer
 
 from .api import SourceConfig, SourceConnector, SourceContext, TaskConfig
 from .dead_letter import dead_letter_columns, stop_at
@@ -71,9 +71,9 @@ class SourceTaskWorker:
                 await task.start(context)
                 run.state = State.RUNNING
                 while True:
-                    polled = await task.poll()
-                    if polled:
-                        await writer.write(_as_batches(polled, config.topic))
+                    batches = _as_batches(await task.poll(), config.topic)
+                    if batches:
+                        await writer.write(batches)
                         self._progress(run.records, run.total)
                     elif self._until_end:
                         return
@@ -83,10 +83,13 @@ class SourceTaskWorker:
                 await task.stop()
 
 
-def _as_batches(polled: SourceBatch | Sequence[SourceRecord], topic: str) -> list[SourceBatch]:
+def _as_batches(
+    polled: SourceBatch | Sequence[SourceRecord] | None, topic: str
+) -> list[SourceBatch]:
+    """A batch without records counts: it may hold rejections, or move the offset."""
     if isinstance(polled, SourceBatch):
         return [polled]
-    return batches_of(polled, topic)
+    return batches_of(polled or (), topic)
 
 
 class SourceWriter:

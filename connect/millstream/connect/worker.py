@@ -13,8 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from millstream.log.errors import InvalidProducerEpochError, MillstreamError, ProducerFencedError
-from millstream.log.interface import Log
+from millstream.log import InvalidProducerEpochError, Log, MillstreamError, ProducerFencedError
 
 from .api import Connector, SinkConnector, SourceConnector, TaskConfig
 from .config import ConnectorConfig

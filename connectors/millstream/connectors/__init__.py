@@ -1,0 +1,1 @@
+"""Connectors for real systems, one package each: `files`, `sql`."""
