@@ -58,8 +58,8 @@ def open_log(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
         )
     raise ConfigError(
-        f"{url!r} is no log. Use file:DIR for a log in a directory, or memory: for one that is gone "
-        "when it is closed."
+        f"{url!r} is no log. Use file:DIR for a log in a directory, or memory: for one that is "
+        "gone when it is closed."
     )
 
 

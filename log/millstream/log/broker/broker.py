@@ -34,6 +34,7 @@ _ATTRIBUTES_LOW_BYTE = 22  # of a record batch
 _TRANSACTIONAL = 0x10
 _PRODUCER = struct.Struct(">qh")  # producer id and epoch
 _PRODUCER_POSITION = 43
+_FREED_MEMORY_KEPT_BYTES = 16 << 20
 
 
 class Broker:
@@ -81,6 +82,7 @@ class Broker:
             LogLockedError: another process has it open.
             StorageError: the disk refuses, or a file is damaged beyond what a crash can do.
         """
+        _keep_freed_memory()
         threads = DiskThreads(config.flush_threads)
         try:
             catalog = await threads.run(
@@ -186,3 +188,11 @@ class Broker:
             sleeping.cancel()
             woken.cancel()
             await asyncio.wait((sleeping, woken))
+
+
+def _keep_freed_memory() -> None:
+    """Batches are buffers of 100 KB to 1 MB, made and freed all the time. The C library hands such
+    memory back to the system at once, and every page of the next one costs a page fault: measured,
+    more than half the time of reading a log. glibc raises that limit to the size of the largest
+    block it ever took back (mallopt(3), M_MMAP_THRESHOLD, dynamic); so show it one."""
+    bytes(_FREED_MEMORY_KEPT_BYTES)

@@ -1,4 +1,4 @@
-"""Topics and their partitions, on disk and in memory: opens a log's folder, makes and removes topics.
+"""Topics and their partitions on disk: opens a log's folder, makes and removes topics.
 
 Changes are made one at a time and may run in a thread (they fsync); looking things up is for the
 event loop and never waits.

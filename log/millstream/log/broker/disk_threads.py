@@ -1,4 +1,4 @@
-"""Where blocking disk work runs: on threads, off the event loop, or inline where none are wanted."""
+"""Where blocking disk work runs: in threads off the event loop, or inline if none are wanted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class DiskThreads:
     """A bounded set of threads for fsync and for opening a log.
 
     Args:
-        count: threads at most; 0 runs everything on the caller, which is deterministic and right for
+        count: threads at most; 0 runs everything on the caller, which is deterministic and right
+        for
             a log in memory.
     """
 

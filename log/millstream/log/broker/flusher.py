@@ -82,13 +82,18 @@ class Flusher:
             if not future.done():
                 future.set_exception(error)
 
-    async def settle(self) -> None:
-        """Wait until no flush runs and none is wanted."""
-        while self._running or self._wanted:
-            if self._running:
-                await asyncio.wait(list(self._running.values()))
-            else:
+    async def settle(self, only: set[TopicPartition] | None = None) -> None:
+        """Wait until no flush runs and none is wanted, of these partitions or of all."""
+        while True:
+            running = [
+                future for each, future in self._running.items() if only is None or each in only
+            ]
+            if running:
+                await asyncio.wait(running)
+            elif any(only is None or each in only for each in self._wanted):
                 await asyncio.sleep(0)
+            else:
+                return
 
     def _start(self) -> None:
         self._start_is_scheduled = False

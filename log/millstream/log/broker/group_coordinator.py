@@ -1,4 +1,4 @@
-"""The group coordinator at work: answers members when their group is ready, keeps offsets in the log.
+"""The group coordinator at work: answers members when their group is ready, logs their offsets.
 
 Groups live as long as the process: their members do. Offsets, and the generation a group reached,
 are in `__consumer_offsets`, so that a generation never comes twice.
@@ -158,8 +158,8 @@ class GroupCoordinator:
         """Commit offsets; they count when they are durable, which is when this returns.
 
         Raises:
-            UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: the group moved on.
-            UnknownTopicError, ConfigError: nothing was written.
+            UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: the group moved
+            on. UnknownTopicError, ConfigError: nothing was written.
         """
         self._check_commit(member, offsets, transactional=False)
         await self._topic.create_if_missing()
@@ -290,9 +290,9 @@ class GroupCoordinator:
             self._partitions.partition(topic_partition)
             if offset.offset < 0 or len(offset.metadata.encode()) > size_bytes_max:
                 raise ConfigError(
-                    f"Group {member.group}, partition {topic_partition}: offset {offset.offset} with "
-                    f"a note of {len(offset.metadata)} characters. An offset is 0 or more, a note at "
-                    f"most offset.metadata.max.bytes={size_bytes_max} bytes."
+                    f"Group {member.group}, partition {topic_partition}: offset {offset.offset} "
+                    f"with a note of {len(offset.metadata)} characters. An offset is 0 or more, a "
+                    f"note at most offset.metadata.max.bytes={size_bytes_max} bytes."
                 )
 
     def _encode(

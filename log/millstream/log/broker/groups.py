@@ -5,10 +5,10 @@
                      +-------------------------------- STABLE <--------+
     no members left: EMPTY.  deleted: DEAD
 
-A rebalance: every member joins again; the coordinator waits for all it knows, at most for the longest
-rebalance time-out; the leader is told everybody's subscriptions and works out the assignment; sync
-hands it out. Each rebalance is a new generation, and who speaks for an old one is refused: a zombie
-that wakes up can neither commit nor stay.
+A rebalance: every member joins again; the coordinator waits for all it knows, at most for the
+longest rebalance time-out; the leader is told everybody's subscriptions and works out the
+assignment; sync hands it out. Each rebalance is a new generation, and who speaks for an old one is
+refused: a zombie that wakes up can neither commit nor stay.
 
 Synchronous: every call is told the time (monotonic milliseconds), and answers that come later are
 collected in `take_replies`.

@@ -1,7 +1,7 @@
 """A topic in which the log keeps its own state: `__transaction_state`, `__consumer_offsets`.
 
-The newest record of each key is the state; a null value forgets the key. The topic is made when it is
-first needed, and read from the start when the log is opened.
+The newest record of each key is the state; a null value forgets the key. The topic is made when it
+is first needed, and read from the start when the log is opened.
 """
 
 from __future__ import annotations

@@ -16,8 +16,13 @@ from typing import NamedTuple
 from ..format.codec import BatchHeader, Columns
 from ..format.control import control_type
 from ..record import OffsetAndMetadata, TopicPartition
-from .offset_records import GroupRecord, OffsetKey, decode_group_value, decode_key
-from .offset_records import decode_offset_value
+from .offset_records import (
+    GroupRecord,
+    OffsetKey,
+    decode_group_value,
+    decode_key,
+    decode_offset_value,
+)
 
 __all__ = ["OffsetLoader", "OffsetTable"]
 

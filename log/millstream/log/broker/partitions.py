@@ -99,7 +99,7 @@ class Partitions:
         self._check_open()
         async with self._changing:
             topic = self._catalog.topics.get(name)
-            await self.flusher.settle()
+            await self.flusher.settle(set(topic.topic_partitions()))
             await self._threads.run(lambda: self._catalog.delete(name))
             for topic_partition in topic.topic_partitions():
                 gone = UnknownTopicError(f"Topic {name} was deleted.")
@@ -178,7 +178,7 @@ class Partitions:
         while True:
             self._check_open()
             answer = {
-                request.topic_partition: self._read(request, isolation) for request in requests
+                request.topic_partition: self.read(request, isolation) for request in requests
             }
             size_bytes = 0
             for fetched in answer.values():
@@ -190,7 +190,8 @@ class Partitions:
                 return answer
             await self._waiting.wait(list(answer), left_s)
 
-    def _read(self, request: FetchRequest, isolation: Isolation) -> Fetched:
+    def read(self, request: FetchRequest, isolation: Isolation) -> Fetched:
+        """Read one partition now."""
         try:
             partition = self._catalog.partition(request.topic_partition)
             return partition.read(
@@ -246,8 +247,10 @@ class Partitions:
                     self.flusher.want(partition)
             await self.flusher.settle()
         finally:
-            await self._threads.run(lambda: self._catalog.close(clean=clean))
-            self._threads.close()
+            try:
+                await self._threads.run(lambda: self._catalog.close(clean=clean))
+            finally:
+                self._threads.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -2,12 +2,13 @@
 
 On disk, `topics.json`:
 
-    {"version": 1, "topics": {"orders": {"id": "mD3C...", "partitions": 4, "config": {"retention.ms": "1000"}}}}
+    {"version": 1, "topics": {"orders": {"id": "mD3C...", "partitions": 4, "config":
+        {"retention.ms": "1000"}}}}
 
 `config` holds only what was set, under Kafka's names; what was not follows the defaults of the
 release that reads it. The table is the truth about which topics exist: it is written before the
-folders of a new topic are made and after its deletion was decided, so that a crash in between leaves
-a folder to make or to remove, never a topic in doubt.
+folders of a new topic are made and after its deletion was decided, so that a crash in between
+leaves a folder to make or to remove, never a topic in doubt.
 """
 
 from __future__ import annotations

@@ -4,14 +4,15 @@
                       |             PREPARE_ABORT  --markers written--> COMPLETE_ABORT
                       +--fence, time-out--> PREPARE_EPOCH_FENCE --> PREPARE_ABORT
 
-Synchronous and without I/O: every step takes what is known and the time, and returns the metadata to
-be logged. The step counts once `put` was called with it, which the caller does when it is written.
+Synchronous and without I/O: every step takes what is known and the time, and returns the metadata
+to be logged. The step counts once `put` was called with it, which the caller does when it is
+written.
 
-Epochs. Ending a transaction raises the producer's epoch, the markers carry the raised epoch, and the
-next transaction is written under it (the idea of KIP-890). So a produce or an EndTxn that was delayed
-from an earlier transaction carries a lower epoch than the partition and the coordinator have seen,
-and is refused; it can never land in the next transaction. When the epochs of a producer id are used
-up, the next transaction gets a new producer id.
+Epochs. Ending a transaction raises the producer's epoch, the markers carry the raised epoch, and
+the next transaction is written under it (the idea of KIP-890). So a produce or an EndTxn that was
+delayed from an earlier transaction carries a lower epoch than the partition and the coordinator
+have seen, and is refused; it can never land in the next transaction. When the epochs of a producer
+id are used up, the next transaction gets a new producer id.
 """
 
 from __future__ import annotations
@@ -136,10 +137,10 @@ class TransactionTable:
             ProducerFencedError, ConcurrentTransactionsError: as `check`.
         """
         known = self.check(transactional_id, producer_id, epoch)
-        added = known.partitions.union(partitions)
         if known.state is S.ONGOING:
-            if added == known.partitions:
+            if known.partitions.issuperset(partitions):
                 return None
+            added = known.partitions.union(partitions)
             return replace(known, partitions=added, last_update_ms=now_ms)
         return replace(
             known,
@@ -168,7 +169,8 @@ class TransactionTable:
 
         Raises:
             ProducerFencedError, ConcurrentTransactionsError: as `check`.
-            InvalidTxnStateError: there is no transaction to end, or it ended the other way.
+            InvalidTxnStateError: there is no transaction to commit, or it ended the other way.
+                (Aborting nothing is legal: its producer cannot always know whether it wrote.)
         """
         known = self._by_id.get(transactional_id)
         if known is not None and self._is_repetition(known, producer_id, epoch):
@@ -176,10 +178,10 @@ class TransactionTable:
             if known.state is done:
                 return None
         known = self.check(transactional_id, producer_id, epoch)
-        if known.state is not S.ONGOING:
+        if commit and known.state is not S.ONGOING:
             raise InvalidTxnStateError(
-                f"Transactional id {transactional_id!r}: there is no transaction to "
-                f"{'commit' if commit else 'abort'}; it is {known.state.name}."
+                f"Transactional id {transactional_id!r}: there is no transaction to commit; it is "
+                f"{known.state.name}."
             )
         prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX - 1 else NO_PRODUCER_ID

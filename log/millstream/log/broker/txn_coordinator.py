@@ -8,8 +8,8 @@ The order of a commit, and what a crash after each step leaves:
     4. COMPLETE_COMMIT is logged             its fsync rides along with the next one
 
 An abort does the same without step 1. Which partitions belong to a transaction is logged without
-waiting for the disk: before PREPARE it does not matter, because recovery also looks for transactions
-that are open in the partitions themselves, and PREPARE names all of them.
+waiting for the disk: before PREPARE it does not matter, because recovery also looks for
+transactions that are open in the partitions themselves, and PREPARE names all of them.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class TransactionCoordinator:
         return min(self._deadlines.values(), default=None)
 
     async def abort_timed_out(self, now_ms: int) -> None:
-        """Abort what was open for longer than its transaction.timeout.ms, and fence its producer."""
+        """Abort what was open longer than its transaction.timeout.ms, and fence its producer."""
         late = [each for each, deadline in self._deadlines.items() if deadline <= now_ms]
         for transactional_id in late:
             known = self._table.get(transactional_id)
@@ -208,9 +208,9 @@ class TransactionCoordinator:
     async def _complete_prepared(
         self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
     ) -> None:
-        """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: one that
-        is open with that epoch already is the next transaction, whose COMPLETE record was lost with
-        the page cache. It must not get the last one's marker."""
+        """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
+        open with that epoch already is the next transaction, before which the COMPLETE record was
+        lost with the page cache. It must not get the last one's marker."""
         missing = {each for each, epoch in found.items() if epoch < metadata.epoch}
         commit = metadata.state is TransactionState.PREPARE_COMMIT
         await self._write_markers(metadata.producer_id, metadata.epoch, missing, commit=commit)
@@ -325,8 +325,8 @@ class TransactionCoordinator:
         error = self._stuck.get(transactional_id)
         if error is not None:
             raise StorageError(
-                f"Transactional id {transactional_id!r}: its last transaction was decided but could "
-                f"not be finished: {error} Opening the log again finishes it."
+                f"Transactional id {transactional_id!r}: its last transaction was decided, but "
+                f"could not be finished: {error} Opening the log again finishes it."
             ) from error
 
     async def _reserve_producer_id(self) -> None:

@@ -1,4 +1,4 @@
-"""The records of `__transaction_state`, in Kafka's layout (TransactionLogKey v0, TransactionLogValue).
+"""The records of `__transaction_state`, as Kafka's TransactionLogKey and TransactionLogValue.
 
     key    int16 0, string transactionalId
     value  int16 version, int64 producerId, int16 producerEpoch, int32 timeoutMs, int8 state,

@@ -2,65 +2,39 @@
 
 A record sent alone waits in its partition's open batch until the batch is full or `linger.ms` has
 passed. Then, and at once for records handed over in columns, the batch is encoded and appended in
-one step, with nothing awaited in between: a cancelled caller can neither tear a batch nor a sequence.
+one step, with nothing awaited in between: a cancelled caller can neither tear a batch nor a
+sequence.
 
 Acknowledgements are counted per batch. Inside a transaction nobody but its end waits for the disk,
-so the fsync is left to it, except that a long transaction is flushed every few megabytes on the way.
+so the fsync is left to it, except that a long transaction is flushed every few megabytes on the
+way.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..broker.broker import Broker
-from ..errors import BufferFullError, LogError, LogTimeoutError, RecordTooLargeError
+from ..errors import BufferFullError, LogError, LogTimeoutError
 from ..format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
 from ..record import Headers, RecordMetadata, TopicPartition
 from ..storage.partition import AppendInfo
+from .batches import (
+    SEQUENCES,
+    OpenBatch,
+    PartitionQueue,
+    ProducerIdentity,
+    answer,
+    fail,
+    too_large,
+)
 from .settings import CODECS, ProducerConfig
 
-__all__ = ["Accumulator", "ProducerIdentity"]
+__all__ = ["Accumulator"]
 
-SEQUENCES = 1 << 31
-"""Sequence numbers wrap to 0 after 2^31 - 1."""
-UNFLUSHED_BYTES_MAX = 4 << 20
+UNFLUSHED_BYTES_MAX = 1 << 20
 """Bytes of an open transaction that may wait for its end before the disk is set to work."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProducerIdentity:
-    """What every batch of a producer carries. `transactional_id` None: idempotent only."""
-
-    producer_id: int
-    epoch: int
-    transactional_id: str | None = None
-
-
-@dataclass(slots=True)
-class _OpenBatch:
-    """Records of one partition, sent one by one and not yet encoded."""
-
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    headers: list[Headers] = field(default_factory=list)
-    has_headers: bool = False
-    waiters: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
-    size_bytes: int = HEADER_SIZE_BYTES
-    timer: asyncio.Handle | None = None
-
-
-@dataclass(slots=True)
-class _Queue:
-    """One partition as this producer sees it."""
-
-    topic_partition: TopicPartition
-    sequence: int = 0
-    open: _OpenBatch | None = None
-    end_offset: int = 0  # after the last batch appended and not known to be durable
-    unflushed_bytes: int = 0  # appended without asking for an fsync
 
 
 class Accumulator:
@@ -71,10 +45,12 @@ class Accumulator:
         self._config = config
         self._codec = CODECS[config.compression_type]
         self._identity = ProducerIdentity(-1, -1)
-        self._queues: dict[TopicPartition, _Queue] = {}
+        self._queues: dict[TopicPartition, PartitionQueue] = {}
         self._in_flight: set[asyncio.Future[None]] = set()
         self._room: list[asyncio.Future[None]] = []
         self._failure: BaseException | None = None
+        self.touched = False
+        """Whether the open transaction was written to, or may have been."""
         self.buffered_bytes = 0
         self.records_sent = 0
         self.batches_sent = 0
@@ -116,8 +92,8 @@ class Accumulator:
                 timer.cancel()
             if loop.time() >= end:
                 raise BufferFullError(
-                    f"{self.buffered_bytes} bytes wait for their acknowledgement, and buffer.memory "
-                    f"is {self._config.buffer_memory}; there was no room within max.block.ms="
+                    f"{self.buffered_bytes} bytes wait for their acknowledgement, buffer.memory is "
+                    f"{self._config.buffer_memory}; there was no room within max.block.ms="
                     f"{self._config.max_block_ms}. Send less at once or raise buffer.memory."
                 )
 
@@ -145,7 +121,7 @@ class Accumulator:
             self._close_batch(queue)
             batch = None
         if batch is None:
-            batch = queue.open = _OpenBatch()
+            batch = queue.open = OpenBatch()
             batch.timer = asyncio.get_running_loop().call_later(
                 self._config.linger_ms / 1000, self._close_batch, queue
             )
@@ -187,7 +163,7 @@ class Accumulator:
             stop = fill_batches(keys, values, timestamps, headers, start, limit)
             batch = self._encode(keys, values, timestamps, headers, start, stop, sequence)
             if len(batch) > size_bytes_max:
-                raise _too_large(topic_partition, len(batch), size_bytes_max)
+                raise too_large(topic_partition, len(batch), size_bytes_max)
             batches.append((batch, stop - start))
             sequence = (sequence + stop - start) % SEQUENCES
             start = stop
@@ -219,7 +195,9 @@ class Accumulator:
             if late:
                 raise self._timeout()
         if self._failure is not None:
-            failure, self._failure = self._failure, None
+            failure = self._failure
+            if self._identity.transactional_id is None:
+                self._failure = None  # a transaction remembers until it is aborted
             raise failure
 
     def failed(self, error: BaseException) -> None:
@@ -227,9 +205,10 @@ class Accumulator:
         if self._failure is None:
             self._failure = error
 
-    def forget_failure(self) -> None:
-        """The transaction it belonged to was aborted."""
+    def begin(self) -> None:
+        """A transaction begins: nothing was sent in it, nothing failed."""
         self._failure = None
+        self.touched = False
 
     def drop(self, error: LogError) -> None:
         """Give up what is not written yet: the transaction is aborted, or the producer closed."""
@@ -241,12 +220,12 @@ class Accumulator:
                 batch.timer.cancel()
             self._released(batch.size_bytes - HEADER_SIZE_BYTES)
             for waiter in batch.waiters:
-                _fail(waiter, error)
+                fail(waiter, error)
 
-    def _queue(self, topic_partition: TopicPartition) -> _Queue:
+    def _queue(self, topic_partition: TopicPartition) -> PartitionQueue:
         queue = self._queues.get(topic_partition)
         if queue is None:
-            queue = self._queues[topic_partition] = _Queue(topic_partition)
+            queue = self._queues[topic_partition] = PartitionQueue(topic_partition)
         return queue
 
     def _size_bytes_max(self, topic_partition: TopicPartition) -> int:
@@ -264,7 +243,7 @@ class Accumulator:
         alone = self._encode([key], [value], [timestamp], [headers], 0, 1, 0)
         size_bytes_max = self._size_bytes_max(topic_partition)
         if len(alone) > size_bytes_max:
-            raise _too_large(topic_partition, len(alone), size_bytes_max)
+            raise too_large(topic_partition, len(alone), size_bytes_max)
 
     def _encode(
         self,
@@ -291,7 +270,8 @@ class Accumulator:
             transactional=identity.transactional_id is not None,
         )
 
-    def _append(self, queue: _Queue, batch: bytes, records: int) -> AppendInfo:
+    def _append(self, queue: PartitionQueue, batch: bytes, records: int) -> AppendInfo:
+        self.touched = True
         info = self._broker.append(
             queue.topic_partition, batch, transactional_id=self._identity.transactional_id
         )
@@ -301,7 +281,7 @@ class Accumulator:
         self.batches_sent += 1
         return info
 
-    def _close_batch(self, queue: _Queue) -> None:
+    def _close_batch(self, queue: PartitionQueue) -> None:
         batch, queue.open = queue.open, None
         if batch is None:
             return
@@ -332,17 +312,17 @@ class Accumulator:
             if error is not None:
                 self._batch_failed(batch, error)
             else:
-                _answer(batch, queue.topic_partition, info)
+                answer(batch, queue.topic_partition, info)
 
         durable.add_done_callback(acknowledged)
 
-    def _batch_failed(self, batch: _OpenBatch, error: BaseException) -> None:
+    def _batch_failed(self, batch: OpenBatch, error: BaseException) -> None:
         if self._identity.transactional_id is not None:
             self.failed(error)  # a transaction that lost a record must not commit
         for waiter in batch.waiters:
-            _fail(waiter, error)
+            fail(waiter, error)
 
-    def _unflushed(self, queue: _Queue, size_bytes: int) -> None:
+    def _unflushed(self, queue: PartitionQueue, size_bytes: int) -> None:
         """Ask for the fsync now, or leave it to the end of the transaction."""
         queue.unflushed_bytes += size_bytes
         if self._identity.transactional_id is None or queue.unflushed_bytes >= UNFLUSHED_BYTES_MAX:
@@ -353,7 +333,7 @@ class Accumulator:
             if queue.unflushed_bytes:
                 self._flush_queue(queue)
 
-    def _flush_queue(self, queue: _Queue) -> None:
+    def _flush_queue(self, queue: PartitionQueue) -> None:
         size_bytes, queue.unflushed_bytes = queue.unflushed_bytes, 0
         try:
             durable = self._broker.partitions.durable(queue.topic_partition, queue.end_offset)
@@ -389,35 +369,11 @@ class Accumulator:
 
     def _timeout(self) -> LogTimeoutError:
         return LogTimeoutError(
-            f"Not acknowledged within delivery.timeout.ms={self._config.delivery_timeout_ms}: the disk "
-            "is slow or stuck. The records may still be written."
+            f"Not acknowledged within delivery.timeout.ms={self._config.delivery_timeout_ms}: the "
+            "disk is slow or stuck. The records may still be written."
         )
-
-
-def _answer(batch: _OpenBatch, topic_partition: TopicPartition, info: AppendInfo) -> None:
-    topic, partition = topic_partition
-    offset = info.base_offset
-    for i, waiter in enumerate(batch.waiters):
-        if not waiter.done():
-            timestamp = batch.timestamps[i] if info.timestamp < 0 else info.timestamp
-            waiter.set_result(RecordMetadata(topic, partition, offset + i, timestamp))
-
-
-def _fail(waiter: asyncio.Future[RecordMetadata], error: BaseException) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
 
 
 def _end(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _too_large(
-    topic_partition: TopicPartition, size_bytes: int, size_bytes_max: int
-) -> RecordTooLargeError:
-    return RecordTooLargeError(
-        f"A record for {topic_partition} takes {size_bytes} bytes as a batch of its own, and the "
-        f"topic's max.message.bytes is {size_bytes_max}. Nothing was written. Raise "
-        "max.message.bytes of the topic, use compression.type, or send less in one record."
-    )

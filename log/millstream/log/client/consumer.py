@@ -1,7 +1,8 @@
 """The embedded consumer: positions, polls and commits; the group work is in `membership`.
 
-A consumer has one owner. Everything that changes its assignment happens inside `poll`, `poll_batches`
-or the iteration, so the owner never loses a partition while it works on what it was given.
+A consumer has one owner. Everything that changes its assignment happens inside `poll`,
+`poll_batches` or the iteration, so the owner never loses a partition while it works on what it was
+given.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class EmbeddedConsumer:
             await self._fetch(wait_ms)
             if self._fetcher.has_fetched:
                 return
-            wait_ms = int((end - loop.time()) * 1000)
+            wait_ms = min(int((end - loop.time()) * 1000), self._config.max_poll_interval_ms // 2)
             if wait_ms <= 0:
                 return
 
@@ -137,8 +138,10 @@ class EmbeddedConsumer:
     async def _fetch(self, wait_ms: int) -> None:
         if wait_ms > 0:
             out_of_range = await self._fetch_or_wake(wait_ms)
+        elif self._config.fetch_min_bytes > 1:
+            out_of_range = await self._fetcher.fetch(self._config.fetch_max_wait_ms)
         else:
-            out_of_range = await self._fetcher.fetch(0)
+            out_of_range = self._fetcher.fetch_now()
         for partition, error in out_of_range.items():
             if self._reset == "none":
                 raise error

@@ -3,9 +3,10 @@
 Two positions per partition. `next` is where the next fetch begins; `consumed` is what the consumer
 shows and commits: it moves when records are returned, not when they are fetched.
 
-Under read_committed a fetch answers, beside the batches, which transactions among them were aborted:
-pairs of producer id and first offset. Batches of such a producer are dropped from that offset until
-its ABORT marker (KIP-98). Control batches are never returned, but their offsets are used up.
+Under read_committed a fetch answers, beside the batches, which transactions among them were
+aborted: pairs of producer id and first offset. Batches of such a producer are dropped from that
+offset until its ABORT marker (KIP-98). Control batches are never returned, but their offsets are
+used up.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from ..broker.partitions import FetchRequest, Partitions
+from ..broker.partitions import Fetched, FetchRequest, Partitions
 from ..errors import CorruptRecordError, LogError, OffsetOutOfRangeError
-from ..format.codec import check_batch, decode_batch, parse_header
+from ..format.codec import BatchHeader, Columns, check_batch, decode_batch, parse_header
 from ..format.control import control_type
 from ..interface import Isolation
 from ..record import Record, RecordBatch, TopicPartition
@@ -26,6 +27,29 @@ from ..storage.partition import ReadResult
 from .settings import ConsumerConfig
 
 __all__ = ["Fetcher"]
+
+
+OutOfRange = dict[TopicPartition, OffsetOutOfRangeError]
+
+
+class _AbortedTransactions:
+    """Which batches of one fetch belong to aborted transactions."""
+
+    def __init__(self, aborted: tuple[tuple[int, int], ...]) -> None:
+        self._to_come = sorted(aborted, key=lambda each: each[1], reverse=True)
+        self._open: set[int] = set()
+
+    def contains(self, header: BatchHeader) -> bool:
+        """Whether this batch was aborted; called with every data batch in order."""
+        while self._to_come and self._to_come[-1][1] <= header.last_offset:
+            self._open.add(self._to_come.pop()[0])
+        return header.is_transactional and header.producer_id in self._open
+
+    def marker(self, header: BatchHeader, columns: Columns) -> None:
+        """A control batch: an ABORT ends what was aborted."""
+        self.contains(header)
+        if control_type(columns) == "abort":
+            self._open.discard(header.producer_id)
 
 
 @dataclass(slots=True)
@@ -127,8 +151,10 @@ class Fetcher:
             state.next is not None and not state.paused for state in self._positions.values()
         )
 
-    async def fetch(self, wait_ms_max: int) -> dict[TopicPartition, OffsetOutOfRangeError]:
-        """Read the partitions that have nothing fetched, waiting until one of them has something.
+    def fetch_now(self) -> OutOfRange:
+        """Read the partitions that have nothing fetched, one after the other.
+
+        Each is decoded before the next is read, so that memory just used is used again.
 
         Returns:
             The partitions whose position does not exist; what then is the consumer's decision.
@@ -136,26 +162,36 @@ class Fetcher:
         Raises:
             CorruptRecordError, UnknownTopicError: the position stays.
         """
-        out_of_range: dict[TopicPartition, OffsetOutOfRangeError] = {}
+        out_of_range: OutOfRange = {}
+        for request in self._requests():
+            fetched = self._partitions.read(request, self._isolation)
+            self._answer(request, fetched, out_of_range)
+        return out_of_range
+
+    async def fetch(self, wait_ms_max: int) -> OutOfRange:
+        """As `fetch_now`, but wait until there are `fetch.min.bytes` to read."""
+        out_of_range: OutOfRange = {}
         requests = self._requests()
-        answer = await self._partitions.fetch(
+        answers = await self._partitions.fetch(
             requests,
             isolation=self._isolation,
             wait_ms_max=wait_ms_max,
             size_bytes_min=self._config.fetch_min_bytes,
         )
         for request in requests:
-            fetched = answer[request.topic_partition]
-            state = self._positions.get(request.topic_partition)
-            if state is None or state.next != request.offset:
-                continue  # revoked or sought elsewhere while the fetch waited
-            if isinstance(fetched, OffsetOutOfRangeError):
-                out_of_range[request.topic_partition] = fetched
-            elif isinstance(fetched, LogError):
-                raise fetched
-            elif fetched.data:
-                self._take(request.topic_partition, state, fetched)
+            self._answer(request, answers[request.topic_partition], out_of_range)
         return out_of_range
+
+    def _answer(self, request: FetchRequest, fetched: Fetched, out_of_range: OutOfRange) -> None:
+        state = self._positions.get(request.topic_partition)
+        if state is None or state.next != request.offset:
+            return  # revoked or sought elsewhere while the fetch waited
+        if isinstance(fetched, OffsetOutOfRangeError):
+            out_of_range[request.topic_partition] = fetched
+        elif isinstance(fetched, LogError):
+            raise fetched
+        elif fetched.data:
+            self._take(request.topic_partition, state, fetched)
 
     def _requests(self) -> list[FetchRequest]:
         requests = []
@@ -171,32 +207,28 @@ class Fetcher:
     def _take(self, partition: TopicPartition, state: _Position, fetched: ReadResult) -> None:
         data, offset = fetched.data, state.next or 0
         self.bytes_fetched += len(data)
-        waiting = sorted(fetched.aborted, key=lambda each: each[1], reverse=True)
-        aborted: set[int] = set()
+        aborted = _AbortedTransactions(fetched.aborted)
         position = 0
-        batches = []
         while position < len(data):
-            header = parse_header(data, position)
-            while waiting and waiting[-1][1] <= header.last_offset:
-                aborted.add(waiting.pop()[0])
             try:
+                header = parse_header(data, position)
                 if self._config.check_crcs:
                     check_batch(data, position, header)
                 if header.is_control:
-                    if control_type(decode_batch(data, position, header)) == "abort":
-                        aborted.discard(header.producer_id)
-                elif not (header.is_transactional and header.producer_id in aborted):
+                    aborted.marker(header, decode_batch(data, position, header))
+                elif not aborted.contains(header):
                     columns = decode_batch(data, position, header)
-                    batches.append(RecordBatch(partition.topic, partition.partition, *columns))
+                    batch = RecordBatch(partition.topic, partition.partition, *columns)
+                    self._keep(state, batch, offset)
             except CorruptRecordError as error:
+                if state.fetched:
+                    break  # first return what is sound; the next fetch begins here
                 raise CorruptRecordError(
-                    f"Partition {partition}, batch at offset {header.base_offset}: {error}. Seek "
-                    f"to {header.last_offset + 1} to go on behind it."
+                    f"Partition {partition}, at offset {state.next}: {error} What is before it was "
+                    "returned; seek behind it to go on."
                 ) from error
             position += header.size_bytes
             state.next = header.last_offset + 1
-        for batch in batches:
-            self._keep(state, batch, offset)
         if not state.fetched:
             state.consumed = state.next  # nothing to show: markers and aborted records are passed
 

@@ -1,9 +1,9 @@
 """A consumer's membership in its group: joining, heartbeats, and what happens at a rebalance.
 
 Joining runs in a task of its own, because it waits for the other members and may outlast a poll;
-its result is taken over, and the listeners are called, inside a poll of the owner. The heartbeat task
-keeps the session alive while the owner works on what it polled, for at most `max.poll.interval.ms`.
-Both tasks belong to this object; `leave` ends them and waits for them.
+its result is taken over, and the listeners are called, inside a poll of the owner. The heartbeat
+task keeps the session alive while the owner works on what it polled, for at most
+`max.poll.interval.ms`. Both tasks belong to this object; `leave` ends them and waits for them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The embedded producer: partitions records, hands them to the accumulator, runs transactions.
 
 A producer has one owner, a task or several that agree among themselves. Cancelling any of its calls
-leaves it usable: a cancelled send may or may not have been written, a cancelled commit goes on in the
-background and the next call waits for it.
+leaves it usable: a cancelled send may or may not have been written, a cancelled commit goes on in
+the background and the next call waits for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Producer and consumer settings: Kafka's names and defaults, and where embedded differs and why."""
+"""Producer and consumer settings: Kafka's names and defaults; where embedded differs, and why."""
 
 from __future__ import annotations
 
@@ -55,8 +55,10 @@ class ConsumerConfig:
         True, "With a group: commit every auto.commit.interval.ms what earlier polls returned."
     )
     fetch_max_bytes: int = setting(50 << 20, "Bytes of one fetch.", minimum=1024)
+    fetch_max_wait_ms: int = setting(
+        500, "Milliseconds a fetch waits for fetch.min.bytes.", minimum=0
+    )
     fetch_min_bytes: int = setting(1, "Bytes a fetch waits for.", minimum=1)
-    group_instance_id: str = setting("", "Makes the member static.")
     heartbeat_interval_ms: int = setting(3_000, "Milliseconds.", minimum=1)
     max_partition_fetch_bytes: int = setting(
         1 << 20, "Bytes of one partition in one fetch.", minimum=1

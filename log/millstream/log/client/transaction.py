@@ -22,7 +22,8 @@ from ..errors import (
     ProducerFencedError,
 )
 from ..record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
-from .accumulator import Accumulator, ProducerIdentity
+from .accumulator import Accumulator
+from .batches import ProducerIdentity
 from .offset_values import with_metadata
 
 __all__ = ["ProducerTransaction"]
@@ -44,8 +45,7 @@ class ProducerTransaction:
         self._timeout_ms = timeout_ms
         self._starting = asyncio.Lock()
         self._open = False
-        self._touched = False  # something was sent: there is something to end
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[tuple[int, int]] | None = None
         self._fatal: LogError | None = None
 
     @property
@@ -80,13 +80,12 @@ class ProducerTransaction:
                 "Commit or abort it first."
             )
         self._open = True
-        self._touched = False
+        self._accumulator.begin()
 
     def check_can_send(self) -> None:
         """Called before each record that is sent; a transactional producer must be in one."""
         if self._transactional_id is not None:
             self._check_in_transaction()
-            self._touched = True
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -112,7 +111,6 @@ class ProducerTransaction:
         self._accumulator.drop(
             InvalidTxnStateError("The transaction was aborted before this record was sent.")
         )
-        self._accumulator.forget_failure()
         await self._end(commit=False)
 
     async def abort_after_failure(self, failure: BaseException) -> None:
@@ -140,7 +138,7 @@ class ProducerTransaction:
         if not offsets:
             return
         member = ConsumerGroupMetadata(group) if isinstance(group, str) else group
-        self._touched = True
+        self._accumulator.touched = True
         identity = self._accumulator.identity
         with self.noting_failure():
             await self._broker.groups.txn_offset_commit(
@@ -157,29 +155,28 @@ class ProducerTransaction:
             await asyncio.wait([self._ending])
 
     async def _end(self, *, commit: bool) -> None:
-        if not self._touched:
+        if not self._accumulator.touched:
             self._open = False
             return
-        self._ending = asyncio.get_running_loop().create_task(self._run_end(commit=commit))
-        self._ending.add_done_callback(_retrieve)
-        await asyncio.shield(self._ending)
-
-    async def _run_end(self, *, commit: bool) -> None:
         identity = self._accumulator.identity
-        try:
-            producer_id, epoch = await self._broker.transactions.end_txn(
-                identity.transactional_id or "",
-                identity.producer_id,
-                identity.epoch,
-                commit=commit,
-            )
-        except LogError as error:
+        ending = self._broker.transactions.end_txn(
+            identity.transactional_id or "",
+            identity.producer_id,
+            identity.epoch,
+            commit=commit,
+        )
+        self._ending = ending
+        ending.add_done_callback(self._ended)
+        await asyncio.shield(ending)
+
+    def _ended(self, ending: asyncio.Task[tuple[int, int]]) -> None:
+        self._ending = None
+        self._open = False
+        error = None if ending.cancelled() else ending.exception()
+        if isinstance(error, LogError):
             self._fatal = error
-            raise
-        finally:
-            self._open = False
-            self._ending = None
-        self._start_epoch(producer_id, epoch)
+        elif error is None and not ending.cancelled():
+            self._start_epoch(*ending.result())
 
     def _start_epoch(self, producer_id: int, epoch: int) -> None:
         self._accumulator.start_epoch(ProducerIdentity(producer_id, epoch, self._transactional_id))
@@ -196,9 +193,3 @@ class ProducerTransaction:
                 f"Transactional id {self._transactional_id}: no transaction is open. "
                 "Use `async with producer.transaction():`, or begin_transaction()."
             )
-
-
-def _retrieve(ended: asyncio.Task[None]) -> None:
-    """Whoever waited may be cancelled; the error is kept and raised by the next call."""
-    if not ended.cancelled():
-        ended.exception()

@@ -1,0 +1,89 @@
+"""What an accumulator is made of: open batches, a queue for each partition, who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ..errors import RecordTooLargeError
+from ..format.codec import HEADER_SIZE_BYTES
+from ..record import Headers, RecordMetadata, TopicPartition
+from ..storage.partition import AppendInfo
+
+__all__ = [
+    "SEQUENCES",
+    "OpenBatch",
+    "PartitionQueue",
+    "ProducerIdentity",
+    "answer",
+    "fail",
+    "too_large",
+]
+
+SEQUENCES = 1 << 31
+"""Sequence numbers wrap to 0 after 2^31 - 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerIdentity:
+    """What every batch of a producer carries. `transactional_id` None: idempotent only."""
+
+    producer_id: int
+    epoch: int
+    transactional_id: str | None = None
+
+
+@dataclass(slots=True)
+class OpenBatch:
+    """Records of one partition, sent one by one and not yet encoded."""
+
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    headers: list[Headers] = field(default_factory=list)
+    has_headers: bool = False
+    waiters: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
+    size_bytes: int = HEADER_SIZE_BYTES
+    timer: asyncio.Handle | None = None
+
+
+@dataclass(slots=True)
+class PartitionQueue:
+    """One partition as its producer sees it.
+
+    `end_offset` lies after the last batch appended; `unflushed_bytes` were appended without asking
+    for an fsync.
+    """
+
+    topic_partition: TopicPartition
+    sequence: int = 0
+    open: OpenBatch | None = None
+    end_offset: int = 0
+    unflushed_bytes: int = 0
+
+
+def answer(batch: OpenBatch, topic_partition: TopicPartition, info: AppendInfo) -> None:
+    """The batch is acknowledged: tell everybody where their record lies."""
+    topic, partition = topic_partition
+    offset = info.base_offset
+    for i, waiter in enumerate(batch.waiters):
+        if not waiter.done():
+            timestamp = batch.timestamps[i] if info.timestamp < 0 else info.timestamp
+            waiter.set_result(RecordMetadata(topic, partition, offset + i, timestamp))
+
+
+def fail(waiter: asyncio.Future[RecordMetadata], error: BaseException) -> None:
+    """Tell one who waits, unless it was cancelled or told before."""
+    if not waiter.done():
+        waiter.set_exception(error)
+
+
+def too_large(
+    topic_partition: TopicPartition, size_bytes: int, size_bytes_max: int
+) -> RecordTooLargeError:
+    """The error for a record that no batch of this topic can hold."""
+    return RecordTooLargeError(
+        f"A record for {topic_partition} takes {size_bytes} bytes as a batch of its own, and the "
+        f"topic's max.message.bytes is {size_bytes_max}. Nothing was written. Raise "
+        "max.message.bytes of the topic, use compression.type, or send less in one record."
+    )
