@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from ..record import TopicPartition
+from log.record import TopicPartition
+
 from .primitives import Reader, Writer
 
 __all__ = [

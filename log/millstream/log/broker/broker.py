@@ -13,12 +13,13 @@ import logging
 import struct
 from contextlib import suppress
 
-from ..clock import Clock
-from ..config import BrokerConfig, Durability
-from ..errors import StorageError
-from ..record import TopicPartition
-from ..storage.files import Files
-from ..storage.partition import AppendInfo
+from log.clock import Clock
+from log.config import BrokerConfig, Durability
+from log.errors import StorageError
+from log.record import TopicPartition
+from log.storage.files import Files
+from log.storage.partition import AppendInfo
+
 from .catalog import Catalog
 from .disk_threads import DiskThreads
 from .group_coordinator import GroupCoordinator

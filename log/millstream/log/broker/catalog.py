@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Durability
-from ..errors import StorageError
-from ..record import TopicPartition
-from ..storage.files import Files, replace_file
-from ..storage.log_dir import LogDir
-from ..storage.partition import Partition
+from log.config import Durability
+from log.errors import StorageError
+from log.record import TopicPartition
+from log.storage.files import Files, replace_file
+from log.storage.log_dir import LogDir
+from log.storage.partition import Partition
+
 from .topics import TOPICS_FILE, Topic, TopicTable
 
 __all__ = ["Catalog"]

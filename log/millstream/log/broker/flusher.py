@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ..errors import StorageError
-from ..record import TopicPartition
-from ..storage.partition import Flush, Partition
+from log.errors import StorageError
+from log.record import TopicPartition
+from log.storage.partition import Flush, Partition
+
 from .disk_threads import DiskThreads
 
 __all__ = ["Flusher"]

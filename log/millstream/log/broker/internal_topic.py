@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from ..errors import CorruptRecordError
-from ..format.codec import BatchHeader, Columns, decode_batch, encode_batch, parse_header
-from ..record import TopicPartition
-from ..settings import SettingValue
+from log.errors import CorruptRecordError
+from log.format.codec import BatchHeader, Columns, decode_batch, encode_batch, parse_header
+from log.record import TopicPartition
+from log.settings import SettingValue
+
 from .partitions import Partitions
 
 __all__ = ["InternalTopic"]

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import CorruptRecordError
-from ..record import OffsetAndMetadata, TopicPartition
+from log.errors import CorruptRecordError
+from log.record import OffsetAndMetadata, TopicPartition
+
 from .primitives import Reader, Writer
 
 __all__ = [

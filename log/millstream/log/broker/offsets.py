@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..format.codec import BatchHeader, Columns
-from ..format.control import control_type
-from ..record import OffsetAndMetadata, TopicPartition
+from log.format.codec import BatchHeader, Columns
+from log.format.control import control_type
+from log.record import OffsetAndMetadata, TopicPartition
+
 from .offset_records import (
     GroupRecord,
     OffsetKey,

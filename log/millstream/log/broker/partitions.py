@@ -13,13 +13,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from ..clock import Clock
-from ..config import BrokerConfig
-from ..errors import LogClosedError, LogError, UnknownTopicError
-from ..interface import Isolation
-from ..record import TopicPartition
-from ..settings import SettingValue
-from ..storage.partition import AppendInfo, Partition, ReadResult
+from log.clock import Clock
+from log.config import BrokerConfig
+from log.errors import LogClosedError, LogError, UnknownTopicError
+from log.interface import Isolation
+from log.record import TopicPartition
+from log.settings import SettingValue
+from log.storage.partition import AppendInfo, Partition, ReadResult
+
 from .catalog import Catalog
 from .disk_threads import DiskThreads
 from .flusher import Flusher

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from ..errors import CorruptRecordError
+from log.errors import CorruptRecordError
 
 __all__ = ["Reader", "Writer"]
 

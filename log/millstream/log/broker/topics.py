@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from ..config import INTERNAL_TOPICS, PARTITIONS_PER_TOPIC_MAX, TopicConfig, check_topic_name
-from ..errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
-from ..record import TopicDescription, TopicPartition
-from ..settings import SettingValue
+from log.config import INTERNAL_TOPICS, PARTITIONS_PER_TOPIC_MAX, TopicConfig, check_topic_name
+from log.errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
+from log.record import TopicDescription, TopicPartition
+from log.settings import SettingValue
 
 __all__ = ["TOPICS_FILE", "Topic", "TopicTable", "new_topic_id"]
 

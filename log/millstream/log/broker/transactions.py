@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from ..errors import (
+from log.errors import (
     ConcurrentTransactionsError,
     ConfigError,
     InvalidTxnStateError,
     ProducerFencedError,
 )
-from ..record import TopicPartition
+from log.record import TopicPartition
+
 from .txn_records import NO_PRODUCER_ID, TransactionMetadata, TransactionState
 
 __all__ = ["EPOCH_MAX", "LEGAL_PREVIOUS", "TransactionTable"]

@@ -19,10 +19,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from ..config import TRANSACTION_STATE, BrokerConfig
-from ..errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
-from ..record import TopicPartition
-from ..storage.partition import Partition
+from log.config import TRANSACTION_STATE, BrokerConfig
+from log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
+from log.record import TopicPartition
+from log.storage.partition import Partition
+
 from .internal_topic import InternalTopic
 from .partitions import Partitions
 from .producer_ids import ProducerIds

@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ..errors import CorruptRecordError
-from ..record import TopicPartition
+from log.errors import CorruptRecordError
+from log.record import TopicPartition
+
 from .primitives import Reader, Writer
 
 __all__ = [

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..broker.broker import Broker
-from ..errors import BufferFullError, LogError, LogTimeoutError
-from ..format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
-from ..record import Headers, RecordMetadata, TopicPartition
-from ..storage.partition import AppendInfo
+from log.broker.broker import Broker
+from log.errors import BufferFullError, LogError, LogTimeoutError
+from log.format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
+from log.record import Headers, RecordMetadata, TopicPartition
+from log.storage.partition import AppendInfo
+
 from .batches import (
     SEQUENCES,
     OpenBatch,

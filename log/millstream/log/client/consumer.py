@@ -12,16 +12,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from ..broker.broker import Broker
-from ..errors import ConfigError, LogClosedError, OffsetOutOfRangeError
-from ..interface import Isolation, OffsetReset, RebalanceListener
-from ..record import (
-    ConsumerGroupMetadata,
-    OffsetAndMetadata,
-    Record,
-    RecordBatch,
-    TopicPartition,
-)
+from log.broker.broker import Broker
+from log.errors import ConfigError, LogClosedError, OffsetOutOfRangeError
+from log.interface import Isolation, OffsetReset, RebalanceListener
+from log.record import ConsumerGroupMetadata, OffsetAndMetadata, Record, RecordBatch, TopicPartition
+
 from .fetcher import Fetcher
 from .membership import Listeners, Membership
 from .offset_values import with_metadata

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from ..broker.broker import Broker
-from ..clock import Clock, SystemClock
-from ..config import BrokerConfig, Durability
-from ..errors import LogClosedError
-from ..interface import Isolation, OffsetReset
-from ..record import OffsetAndMetadata, TopicDescription, TopicPartition
-from ..storage.files import Files
+from log.broker.broker import Broker
+from log.clock import Clock, SystemClock
+from log.config import BrokerConfig, Durability
+from log.errors import LogClosedError
+from log.interface import Isolation, OffsetReset
+from log.record import OffsetAndMetadata, TopicDescription, TopicPartition
+from log.storage.files import Files
+
 from .consumer import EmbeddedConsumer
 from .offset_values import with_metadata
 from .producer import EmbeddedProducer

@@ -16,14 +16,15 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from ..broker.partitions import Fetched, FetchRequest, Partitions
-from ..errors import CorruptRecordError, LogError, OffsetOutOfRangeError
-from ..format.codec import BatchHeader, Columns, check_batch, decode_batch, parse_header
-from ..format.control import control_type
-from ..interface import Isolation
-from ..record import Record, RecordBatch, TopicPartition
-from ..settings import INT32_MAX
-from ..storage.partition import ReadResult
+from log.broker.partitions import Fetched, FetchRequest, Partitions
+from log.errors import CorruptRecordError, LogError, OffsetOutOfRangeError
+from log.format.codec import BatchHeader, Columns, check_batch, decode_batch, parse_header
+from log.format.control import control_type
+from log.interface import Isolation
+from log.record import Record, RecordBatch, TopicPartition
+from log.settings import INT32_MAX
+from log.storage.partition import ReadResult
+
 from .settings import ConsumerConfig
 
 __all__ = ["Fetcher"]

@@ -15,23 +15,24 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..broker.assignors import (
+from log.broker.assignors import (
     ASSIGNORS,
     decode_assignment,
     decode_subscription,
     encode_assignment,
     encode_subscription,
 )
-from ..broker.broker import Broker
-from ..broker.groups import JoinRequest, JoinResult
-from ..errors import (
+from log.broker.broker import Broker
+from log.broker.groups import JoinRequest, JoinResult
+from log.errors import (
     IllegalGenerationError,
     LogError,
     RebalanceInProgressError,
     UnknownMemberError,
 )
-from ..interface import RebalanceListener
-from ..record import ConsumerGroupMetadata, TopicPartition
+from log.interface import RebalanceListener
+from log.record import ConsumerGroupMetadata, TopicPartition
+
 from .settings import ConsumerConfig
 
 __all__ = ["Listeners", "Membership"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..record import OffsetAndMetadata, TopicPartition
+from log.record import OffsetAndMetadata, TopicPartition
 
 __all__ = ["with_metadata"]
 

@@ -13,15 +13,16 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from ..broker.broker import Broker
-from ..errors import LogClosedError
-from ..record import (
+from log.broker.broker import Broker
+from log.errors import LogClosedError
+from log.record import (
     ConsumerGroupMetadata,
     Headers,
     OffsetAndMetadata,
     RecordMetadata,
     TopicPartition,
 )
+
 from .accumulator import Accumulator
 from .partitioner import StickyPartitioner, pick, rows_by_partition
 from .settings import ProducerConfig

@@ -13,15 +13,16 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ..broker.broker import Broker
-from ..errors import (
+from log.broker.broker import Broker
+from log.errors import (
     InvalidProducerEpochError,
     InvalidTxnStateError,
     LogError,
     MillstreamError,
     ProducerFencedError,
 )
-from ..record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+
 from .accumulator import Accumulator
 from .batches import ProducerIdentity
 from .offset_values import with_metadata
