@@ -73,6 +73,16 @@ class RunningTask:
         return sum(store.dirty_entries for store in self.stores.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What will be a task as soon as its stores are restored."""
+
+    subtopology: SubTopology
+    number: int
+    inputs: tuple[TopicPartition, ...]
+    stores: Mapping[str, Store]
+
+
 class RunningTasks:
     """All tasks of a worker, by the partitions they read."""
 
@@ -123,19 +133,21 @@ class RunningTasks:
         Raises:
             StateStoreError: a store cannot be opened, read or written.
         """
-        names = self._context.names
-        opened: list[RunningTask] = []
+        parts: list[_Part] = []
         for subtopology in self._context.topology.subtopologies:
+            names = [self._context.names.in_log(source) for source in subtopology.sources]
             for number in sorted({partition.partition for partition in committed}):
-                candidates = [names.partition(source, number) for source in subtopology.sources]
+                candidates = [TopicPartition(name, number) for name in names]
                 inputs = tuple(partition for partition in candidates if partition in committed)
                 if inputs:
-                    stream_time = stream_time_of(committed[partition] for partition in inputs)
-                    opened.append(self._make(subtopology, number, inputs, stream_time))
-        for running in opened:
+                    stores = {s.name: self._store(s, number) for s in subtopology.stores}
+                    parts.append(_Part(subtopology, number, inputs, stores))
+        await self._restore(parts)
+        for part in parts:
+            offsets = [committed[partition] for partition in part.inputs]
+            running = self._start(part, stream_time_of(offsets))
             running.intake.open(running.inputs)
             self._by_input.update(dict.fromkeys(running.inputs, running))
-        await self._restore(opened)
 
     async def close(self, closed: Collection[RunningTask]) -> None:
         """Close tasks whose work is committed. What their stores hold is flushed to the disk."""
@@ -154,31 +166,24 @@ class RunningTasks:
                 store.rollback()
         await self.close(lost)
 
-    def _make(
-        self,
-        subtopology: SubTopology,
-        number: int,
-        inputs: tuple[TopicPartition, ...],
-        stream_time: int,
-    ) -> RunningTask:
+    def _start(self, part: _Part, stream_time: int) -> RunningTask:
         context = self._context
-        stores = {spec.name: self._store(spec, number) for spec in subtopology.stores}
         task = Task(
             context.topology,
-            subtopology,
-            number,
-            stores,
+            part.subtopology,
+            part.number,
+            part.stores,
             self._global_stores,
             context.app.settings,
             stream_time=stream_time,
         )
         return RunningTask(
-            subtopology,
-            number,
-            inputs,
-            stores,
+            part.subtopology,
+            part.number,
+            part.inputs,
+            part.stores,
             task,
-            self._intake(subtopology, number),
+            self._intake(part.subtopology, part.number),
             active_ms=context.clock.monotonic_ms(),
             stream_time_then=stream_time,
         )
@@ -203,14 +208,12 @@ class RunningTasks:
             self._intakes[key] = Intake(slack_ms=0 if grace_ms is None else grace_ms // 2)
         return self._intakes[key]
 
-    async def _restore(self, opened: Collection[RunningTask]) -> None:
+    async def _restore(self, parts: Collection[_Part]) -> None:
+        app_id = self._context.app.id
         stores = [
-            StoreInLog(
-                store,
-                TopicPartition(changelog_topic(self._context.app.id, name), running.partition),
-            )
-            for running in opened
-            for name, store in running.stores.items()
+            StoreInLog(store, TopicPartition(changelog_topic(app_id, name), part.number))
+            for part in parts
+            for name, store in part.stores.items()
             if store.logged
         ]
         if stores:

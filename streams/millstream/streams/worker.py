@@ -334,9 +334,12 @@ class Worker:
             for partition in running.inputs
             if running.intake.is_full(partition) or positions[partition] == self._limit(partition)
         }
-        self._consumer.pause(*(full - self._paused))
-        self._consumer.resume(*((self._paused - full) & positions.keys()))
-        self._paused = full
+        if full != self._paused:
+            for partition in full - self._paused:
+                self._consumer.pause(partition)
+            for partition in self._paused - full:
+                self._consumer.resume(partition)
+            self._paused = full
 
     def _report(self) -> None:
         if self._end is None:
@@ -376,5 +379,6 @@ class Worker:
     async def _lose_all(self) -> None:
         await self._tasks.lose(list(self._tasks))
         self._starts.clear()
-        self._consumer.resume(*self._paused)
+        for partition in self._paused & self._consumer.assignment():
+            self._consumer.resume(partition)
         self._paused = set()
