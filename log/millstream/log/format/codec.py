@@ -147,7 +147,7 @@ def decode_batch(
         CorruptRecordError: the records are not what the header says, or not records.
     """
     start, end = position + HEADER_SIZE_BYTES, position + header.size_bytes
-    if end > len(buffer):
+    if position < 0 or end > len(buffer):
         raise CorruptRecordError(
             f"the record batch at offset {header.base_offset} is {header.size_bytes} bytes long, "
             f"{len(buffer) - position} are there; the data ends too early"
@@ -156,9 +156,9 @@ def decode_batch(
         with memoryview(buffer) as view, view[start:end] as packed:
             data = decompress(header.compression, packed, size_bytes_max)
         start, end = 0, len(data)
-    elif isinstance(buffer, bytes):
+    elif type(buffer) is bytes:
         data = buffer
     else:
-        data = bytes(buffer[start:end])
+        data = bytes(memoryview(buffer)[start:end])
         start, end = 0, len(data)
     return read_records(data, start, end, header)

@@ -29,6 +29,9 @@ more than text compresses, less than it takes to exhaust memory."""
 
 Data = bytes | bytearray | memoryview
 
+GZIP_MEMBERS_MAX = 64
+"""Kafka's clients write one. Each costs a copy of what follows it, so there must be an end."""
+
 LEVELS = {"gzip": range(1, 10), "lz4": range(1, 18), "zstd": range(-131072, 23)}
 """Levels Kafka allows (KIP-390). gzip's -1 is its default, like None here."""
 LZ4_LEVEL_DEFAULT = 9
@@ -132,6 +135,8 @@ def _gunzip(data: Data, size_bytes_max: int) -> bytes:
     size_bytes = 0
     rest: Data = data
     while len(rest) or not parts:
+        if len(parts) == GZIP_MEMBERS_MAX:
+            raise CorruptRecordError(f"the gzip data has more than {GZIP_MEMBERS_MAX} members")
         member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             part = member.decompress(rest, size_bytes_max - size_bytes + 1)

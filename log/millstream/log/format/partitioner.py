@@ -69,7 +69,8 @@ def _murmur2(p: bytes, size: int) -> int:
     m = 0x5BD1E995
     h = (SEED ^ size) & MASK
     for i in range(0, size - 3, 4):
-        k = p[i] | p[i + 1] << 8 | p[i + 2] << 16 | p[i + 3] << 24
+        k = p[i + 3]
+        k = k << 24 | p[i + 2] << 16 | p[i + 1] << 8 | p[i]
         k = (k * m) & MASK
         k ^= k >> 24
         h = (h * m) & MASK

@@ -30,8 +30,6 @@ COMPILED: bool = cython.compiled
 
 RECORD_BYTES_MIN = 7
 """Length, attributes, timestamp, offset, two lengths and a header count of one byte each."""
-
-
 INT64_MAX: int = cython.declare(cython.longlong, 0x7FFFFFFFFFFFFFFF)
 
 

@@ -29,6 +29,7 @@ __all__ = ["COMPILED", "estimate_size", "fill_batches", "header_bytes", "write_r
 
 COMPILED: bool = cython.compiled
 
+NO_HEADERS = b"\x00"
 RECORD_OVERHEAD_BYTES_MAX = 36
 """Length, attributes, timestamp, offset, two lengths and a header count, each at its longest."""
 RECORDS_BYTES_MAX = (1 << 31) - 1 - HEADER_SIZE_BYTES
@@ -49,7 +50,7 @@ def estimate_size(key: bytes | None, value: bytes | None, headers: Headers = ())
 @cython.boundscheck(True)
 @cython.locals(
     start=cython.Py_ssize_t, i=cython.Py_ssize_t, count=cython.Py_ssize_t, room=cython.longlong,
-    base=cython.longlong, body=cython.longlong, offset=cython.longlong,
+    base=cython.longlong, time=cython.longlong, body=cython.longlong, offset=cython.longlong,
 )  # fmt: skip
 def fill_batches(
     keys: Sequence[bytes | None] | None,
@@ -70,8 +71,8 @@ def fill_batches(
     room = size_bytes_max - HEADER_SIZE_BYTES
     base = timestamps[start]
     for i in range(start, count):
-        offset = i - start
-        body = 1 + _varint_size(_zigzag(timestamps[i] - base)) + _varint_size(_zigzag(offset))
+        offset, time = i - start, timestamps[i]
+        body = 1 + _varint_size(_zigzag(time - base)) + _varint_size(_zigzag(offset))
         body += 1 if keys is None else _data_size(keys[i])
         body += _data_size(values[i])
         body += 1 if headers is None else len(header_bytes(headers[i]))
@@ -180,9 +181,10 @@ def _write(
 @cython.inline
 @cython.exceptval(check=False)
 @cython.returns(cython.ulonglong)
-@cython.locals(value=cython.longlong)
+@cython.locals(value=cython.longlong, raw=cython.ulonglong)
 def _zigzag(value: int) -> int:
-    return (value << 1) ^ (value >> 63)
+    raw = value  # unsigned: C leaves it open what shifting a negative number does
+    return (raw << 1) ^ (value >> 63)
 
 
 @cython.cfunc
@@ -278,6 +280,3 @@ def header_bytes(headers: Headers) -> bytes:
     for part in parts:
         position = _put_data(q, position, part)
     return bytes(buffer)
-
-
-NO_HEADERS = b"\x00"
