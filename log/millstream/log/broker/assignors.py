@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from log.record import TopicPartition
+from millstream.log.record import TopicPartition
 
 from .primitives import Reader, Writer
 

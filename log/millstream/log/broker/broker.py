@@ -13,12 +13,12 @@ import logging
 import struct
 from contextlib import suppress
 
-from log.clock import Clock
-from log.config import BrokerConfig, Durability
-from log.errors import StorageError
-from log.record import TopicPartition
-from log.storage.files import Files
-from log.storage.partition import AppendInfo
+from millstream.log.clock import Clock
+from millstream.log.config import BrokerConfig, Durability
+from millstream.log.errors import StorageError
+from millstream.log.record import TopicPartition
+from millstream.log.storage.files import Files
+from millstream.log.storage.partition import AppendInfo
 
 from .catalog import Catalog
 from .disk_threads import DiskThreads

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from log.config import Durability
-from log.errors import StorageError
-from log.record import TopicPartition
-from log.storage.files import Files, replace_file
-from log.storage.log_dir import LogDir
-from log.storage.partition import Partition
+from millstream.log.config import Durability
+from millstream.log.errors import StorageError
+from millstream.log.record import TopicPartition
+from millstream.log.storage.files import Files, replace_file
+from millstream.log.storage.log_dir import LogDir
+from millstream.log.storage.partition import Partition
 
 from .topics import TOPICS_FILE, Topic, TopicTable
 

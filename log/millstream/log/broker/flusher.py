@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from log.errors import StorageError
-from log.record import TopicPartition
-from log.storage.partition import Flush, Partition
+from millstream.log.errors import StorageError
+from millstream.log.record import TopicPartition
+from millstream.log.storage.partition import Flush, Partition
 
 from .disk_threads import DiskThreads
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 
-from log.config import CONSUMER_OFFSETS, BrokerConfig
-from log.errors import ConfigError, GroupNotEmptyError, LogError, UnknownMemberError
-from log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from millstream.log.config import CONSUMER_OFFSETS, BrokerConfig
+from millstream.log.errors import ConfigError, GroupNotEmptyError, LogError, UnknownMemberError
+from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from .groups import Group, JoinRequest, JoinResult, SyncResult
 from .internal_topic import InternalTopic

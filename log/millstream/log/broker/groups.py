@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from log.errors import (
+from millstream.log.errors import (
     ConfigError,
     IllegalGenerationError,
     LogError,

@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from log.errors import CorruptRecordError
-from log.format.codec import BatchHeader, Columns, decode_batch, encode_batch, parse_header
-from log.record import TopicPartition
-from log.settings import SettingValue
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import (
+    BatchHeader,
+    Columns,
+    decode_batch,
+    encode_batch,
+    parse_header,
+)
+from millstream.log.record import TopicPartition
+from millstream.log.settings import SettingValue
 
 from .partitions import Partitions
 

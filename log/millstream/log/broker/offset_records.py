@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from log.errors import CorruptRecordError
-from log.record import OffsetAndMetadata, TopicPartition
+from millstream.log.errors import CorruptRecordError
+from millstream.log.record import OffsetAndMetadata, TopicPartition
 
 from .primitives import Reader, Writer
 

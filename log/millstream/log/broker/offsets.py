@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from log.format.codec import BatchHeader, Columns
-from log.format.control import control_type
-from log.record import OffsetAndMetadata, TopicPartition
+from millstream.log.format.codec import BatchHeader, Columns
+from millstream.log.format.control import control_type
+from millstream.log.record import OffsetAndMetadata, TopicPartition
 
 from .offset_records import (
     GroupRecord,

@@ -13,13 +13,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from log.clock import Clock
-from log.config import BrokerConfig
-from log.errors import LogClosedError, LogError, UnknownTopicError
-from log.interface import Isolation
-from log.record import TopicPartition
-from log.settings import SettingValue
-from log.storage.partition import AppendInfo, Partition, ReadResult
+from millstream.log.clock import Clock
+from millstream.log.config import BrokerConfig
+from millstream.log.errors import LogClosedError, LogError, UnknownTopicError
+from millstream.log.interface import Isolation
+from millstream.log.record import TopicPartition
+from millstream.log.settings import SettingValue
+from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 
 from .catalog import Catalog
 from .disk_threads import DiskThreads

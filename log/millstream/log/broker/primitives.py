@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from log.errors import CorruptRecordError
+from millstream.log.errors import CorruptRecordError
 
 __all__ = ["Reader", "Writer"]
 

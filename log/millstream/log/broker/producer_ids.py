@@ -9,8 +9,8 @@ On disk, `producer-id-block`: text, the first id of the next block.
 
 from __future__ import annotations
 
-from log.errors import StorageError
-from log.storage.files import Files, replace_file
+from millstream.log.errors import StorageError
+from millstream.log.storage.files import Files, replace_file
 
 __all__ = ["PRODUCER_ID_FILE", "ProducerIds"]
 

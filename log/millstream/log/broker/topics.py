@@ -20,10 +20,15 @@ from dataclasses import dataclass
 
 import orjson
 
-from log.config import INTERNAL_TOPICS, PARTITIONS_PER_TOPIC_MAX, TopicConfig, check_topic_name
-from log.errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
-from log.record import TopicDescription, TopicPartition
-from log.settings import SettingValue
+from millstream.log.config import (
+    INTERNAL_TOPICS,
+    PARTITIONS_PER_TOPIC_MAX,
+    TopicConfig,
+    check_topic_name,
+)
+from millstream.log.errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
+from millstream.log.record import TopicDescription, TopicPartition
+from millstream.log.settings import SettingValue
 
 __all__ = ["TOPICS_FILE", "Topic", "TopicTable", "new_topic_id"]
 

@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from log.errors import (
+from millstream.log.errors import (
     ConcurrentTransactionsError,
     ConfigError,
     InvalidTxnStateError,
     ProducerFencedError,
 )
-from log.record import TopicPartition
+from millstream.log.record import TopicPartition
 
 from .txn_records import NO_PRODUCER_ID, TransactionMetadata, TransactionState
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from log.config import TRANSACTION_STATE, BrokerConfig
-from log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
-from log.record import TopicPartition
-from log.storage.partition import Partition
+from millstream.log.config import TRANSACTION_STATE, BrokerConfig
+from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
+from millstream.log.record import TopicPartition
+from millstream.log.storage.partition import Partition
 
 from .internal_topic import InternalTopic
 from .partitions import Partitions

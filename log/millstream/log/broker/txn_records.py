@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from log.errors import CorruptRecordError
-from log.record import TopicPartition
+from millstream.log.errors import CorruptRecordError
+from millstream.log.record import TopicPartition
 
 from .primitives import Reader, Writer
 

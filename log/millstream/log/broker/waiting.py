@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from log.record import TopicPartition
+from millstream.log.record import TopicPartition
 
 __all__ = ["WaitingFetches"]
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from log.broker.broker import Broker
-from log.errors import BufferFullError, LogError, LogTimeoutError
-from log.format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
-from log.record import Headers, RecordMetadata, TopicPartition
-from log.storage.partition import AppendInfo
+from millstream.log.broker.broker import Broker
+from millstream.log.errors import BufferFullError, LogError, LogTimeoutError
+from millstream.log.format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
+from millstream.log.record import Headers, RecordMetadata, TopicPartition
+from millstream.log.storage.partition import AppendInfo
 
 from .batches import (
     SEQUENCES,

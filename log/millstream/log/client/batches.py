@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from log.errors import RecordTooLargeError
-from log.format.codec import HEADER_SIZE_BYTES
-from log.record import Headers, RecordMetadata, TopicPartition
-from log.storage.partition import AppendInfo
+from millstream.log.errors import RecordTooLargeError
+from millstream.log.format.codec import HEADER_SIZE_BYTES
+from millstream.log.record import Headers, RecordMetadata, TopicPartition
+from millstream.log.storage.partition import AppendInfo
 
 __all__ = [
     "SEQUENCES",

@@ -12,10 +12,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from log.broker.broker import Broker
-from log.errors import ConfigError, LogClosedError, OffsetOutOfRangeError
-from log.interface import Isolation, OffsetReset, RebalanceListener
-from log.record import ConsumerGroupMetadata, OffsetAndMetadata, Record, RecordBatch, TopicPartition
+from millstream.log.broker.broker import Broker
+from millstream.log.errors import ConfigError, LogClosedError, OffsetOutOfRangeError
+from millstream.log.interface import Isolation, OffsetReset, RebalanceListener
+from millstream.log.record import (
+    ConsumerGroupMetadata,
+    OffsetAndMetadata,
+    Record,
+    RecordBatch,
+    TopicPartition,
+)
 
 from .fetcher import Fetcher
 from .membership import Listeners, Membership

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from log.broker.broker import Broker
-from log.clock import Clock, SystemClock
-from log.config import BrokerConfig, Durability
-from log.errors import LogClosedError
-from log.interface import Isolation, OffsetReset
-from log.record import OffsetAndMetadata, TopicDescription, TopicPartition
-from log.storage.files import Files
+from millstream.log.broker.broker import Broker
+from millstream.log.clock import Clock, SystemClock
+from millstream.log.config import BrokerConfig, Durability
+from millstream.log.errors import LogClosedError
+from millstream.log.interface import Isolation, OffsetReset
+from millstream.log.record import OffsetAndMetadata, TopicDescription, TopicPartition
+from millstream.log.storage.files import Files
 
 from .consumer import EmbeddedConsumer
 from .offset_values import with_metadata

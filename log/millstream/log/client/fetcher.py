@@ -16,14 +16,20 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from log.broker.partitions import Fetched, FetchRequest, Partitions
-from log.errors import CorruptRecordError, LogError, OffsetOutOfRangeError
-from log.format.codec import BatchHeader, Columns, check_batch, decode_batch, parse_header
-from log.format.control import control_type
-from log.interface import Isolation
-from log.record import Record, RecordBatch, TopicPartition
-from log.settings import INT32_MAX
-from log.storage.partition import ReadResult
+from millstream.log.broker.partitions import Fetched, FetchRequest, Partitions
+from millstream.log.errors import CorruptRecordError, LogError, OffsetOutOfRangeError
+from millstream.log.format.codec import (
+    BatchHeader,
+    Columns,
+    check_batch,
+    decode_batch,
+    parse_header,
+)
+from millstream.log.format.control import control_type
+from millstream.log.interface import Isolation
+from millstream.log.record import Record, RecordBatch, TopicPartition
+from millstream.log.settings import INT32_MAX
+from millstream.log.storage.partition import ReadResult
 
 from .settings import ConsumerConfig
 

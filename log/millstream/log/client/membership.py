@@ -15,23 +15,23 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from log.broker.assignors import (
+from millstream.log.broker.assignors import (
     ASSIGNORS,
     decode_assignment,
     decode_subscription,
     encode_assignment,
     encode_subscription,
 )
-from log.broker.broker import Broker
-from log.broker.groups import JoinRequest, JoinResult
-from log.errors import (
+from millstream.log.broker.broker import Broker
+from millstream.log.broker.groups import JoinRequest, JoinResult
+from millstream.log.errors import (
     IllegalGenerationError,
     LogError,
     RebalanceInProgressError,
     UnknownMemberError,
 )
-from log.interface import RebalanceListener
-from log.record import ConsumerGroupMetadata, TopicPartition
+from millstream.log.interface import RebalanceListener
+from millstream.log.record import ConsumerGroupMetadata, TopicPartition
 
 from .settings import ConsumerConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from log.record import OffsetAndMetadata, TopicPartition
+from millstream.log.record import OffsetAndMetadata, TopicPartition
 
 __all__ = ["with_metadata"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import TypeVar
 
-from log.format.codec import partitions_for_keys
+from millstream.log.format.codec import partitions_for_keys
 
 __all__ = ["StickyPartitioner", "pick", "rows_by_partition"]
 

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from log.broker.broker import Broker
-from log.errors import LogClosedError
-from log.record import (
+from millstream.log.broker.broker import Broker
+from millstream.log.errors import LogClosedError
+from millstream.log.record import (
     ConsumerGroupMetadata,
     Headers,
     OffsetAndMetadata,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from log.settings import INT32_MAX, SettingValue, parse, setting
+from millstream.log.settings import INT32_MAX, SettingValue, parse, setting
 
 __all__ = ["CODECS", "ConsumerConfig", "ProducerConfig"]
 

@@ -13,15 +13,15 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from log.broker.broker import Broker
-from log.errors import (
+from millstream.log.broker.broker import Broker
+from millstream.log.errors import (
     InvalidProducerEpochError,
     InvalidTxnStateError,
     LogError,
     MillstreamError,
     ProducerFencedError,
 )
-from log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from .accumulator import Accumulator
 from .batches import ProducerIdentity
