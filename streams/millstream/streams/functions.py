@@ -64,7 +64,7 @@ class UserFunction:
         except NameError as error:
             raise TopologyError(
                 f"the result annotation {annotation!r} of {self.where} cannot be resolved "
-                f"({error}): import the name outside `if TYPE_CHECKING`, or say value=... "
+                f"({error}): import the name outside `if TYPE_CHECKING`, or say value_type=... "
                 f"(key_type=... for a key function) at the step"
             ) from error
 

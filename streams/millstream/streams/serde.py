@@ -44,6 +44,8 @@ class Serde(Generic[T]):
     deserialize: Callable[[bytes], T]
     type: Any = None
     """What it carries, for messages."""
+    window_size_ms: int = 0
+    """Of windowed keys; 0 for everything else."""
 
     @property
     def type_name(self) -> str:
@@ -179,5 +181,5 @@ def windowed_serde(inner: Serde[Any], size_ms: int) -> Serde[Windowed[Any]]:
             start = _int_from_bytes(data[-8:])
             return Windowed(deserialize(data[:-8]), start, start + size_ms)
 
-        _made[name] = Serde(to_bytes, from_bytes, Windowed)
+        _made[name] = Serde(to_bytes, from_bytes, Windowed, size_ms)
     return _made[name]

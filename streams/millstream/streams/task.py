@@ -89,7 +89,6 @@ class Task:
         self._runs: dict[tuple[Node, bool], Callable[..., Any]] = {}
         self._fatal: Exception | None = None
         self.has_async = bool(self._fused.async_nodes)
-        self.next_close = self._next_close()
 
     def process(self, batch: RecordBatch) -> None:
         """Run the steps over a batch of one of the source topics.
@@ -164,8 +163,19 @@ class Task:
         """Close what is over by now; answers the new `next_close`."""
         self.stream_time = now
         self._close(now, deferred=False)
-        self.next_close = self._next_close()
         return self.next_close
+
+    @property
+    def next_close(self) -> int:
+        """Stream time at which the next window closes, of those that programs close."""
+        return min(
+            (
+                windows.next_close
+                for fold, windows in self._windows.items()
+                if fold not in self._fused.deferred
+            ),
+            default=NEVER,
+        )
 
     def buffer(self, topic: str, windowed_keys: bool) -> OutputColumns:
         if topic not in self._buffers:
@@ -234,17 +244,6 @@ class Task:
             rows, results = [rows[i] for i in kept], [results[i] for i in kept]
         run = self._run(node, any(row[4] for row in rows))
         run(rows, results)
-
-    def _next_close(self) -> int:
-        """Of the windows that programs close themselves."""
-        return min(
-            (
-                windows.next_close
-                for fold, windows in self._windows.items()
-                if fold not in self._fused.deferred
-            ),
-            default=NEVER,
-        )
 
     def _close(self, now: int, *, deferred: bool) -> None:
         """Send the final results of windows that are over, oldest first, then forget them."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from millstream.streams.context import Context
 from millstream.streams.functions import UserFunction
-from millstream.streams.nodes import Node, SinkNode
+from millstream.streams.nodes import FoldNode, Node, SinkNode
 from millstream.streams.serde import Serde
 from millstream.streams.windows import Window, Windowed
 
@@ -151,22 +151,24 @@ class Emitter:
         """An expression for the bytes: a variable where nothing was changed, else a call."""
         if slot.raw is not None and slot.serde == serde:
             return slot.raw
-        if isinstance(slot, WindowSlot) and serde.type is Windowed:
+        if isinstance(slot, WindowSlot) and serde.window_size_ms:
             pack = self.constant("pack", _pack_start)
             return f"{self.bytes_of(slot.inner, slot.inner.serde, 'key')} + {pack}({slot.start})"
         obj = self.object_of(slot, part)
         call = f"{self.constant('encode', serde.serialize)}({obj})"
-        return f"({call} if {obj} is not None else None)" if slot.nullable else call
+        return f"{call} if {obj} is not None else None" if slot.nullable else call
 
-    def bytes_variable(self, slot: Slot | WindowSlot, serde: Serde[Any], node: Node) -> str:
-        """A variable with the bytes of a key."""
-        expression = self.bytes_of(slot, serde, "key")
+    def bytes_variable(
+        self, slot: Slot | WindowSlot, serde: Serde[Any], node: Node, part: str = "key"
+    ) -> str:
+        """A variable with the bytes; kept for others who want the same."""
+        expression = self.bytes_of(slot, serde, part)
         if expression.isidentifier():
             return expression
-        name = self.new("kb")
+        name = self.new("kb" if part == "key" else "vb")
         self.code.add(f"{name} = {expression}", Site(node, "serialize"))
-        if slot.raw is None and slot.serde == serde:
-            slot.raw = name
+        if slot.raw is None:
+            slot.raw, slot.serde = name, serde
         return name
 
     def call(self, function: UserFunction, scope: Scope, *values: str) -> str:
@@ -213,13 +215,13 @@ class Emitter:
     def send(self, sink: SinkNode, scope: Scope, node: Node) -> None:
         """Write the appends of a sink. What may raise comes first, so that columns stay even."""
         key = self.bytes_variable(scope.key, sink.key_serde, node)
-        value = self.bytes_of(scope.value, sink.value_serde)
+        value = self.bytes_variable(scope.value, sink.value_serde, node, "value")
         topic, windowed = sink.topic, sink.windowed
         buffer = self.bound("sink", topic, lambda task: task.buffer(topic, windowed))
         values = self.local("values", topic, f"{buffer}.values.append")
         keys = self.local("keys", topic, f"{buffer}.keys.append")
         timestamps = self.local("timestamps", topic, f"{buffer}.timestamps.append")
-        self.code.add(f"{values}({value})", Site(node, "serialize"))
+        self.code.add(f"{values}({value})")
         self.code.add(f"{keys}({key})")
         self.code.add(f"{timestamps}({scope.timestamp})")
         if self.with_headers:
@@ -233,10 +235,11 @@ class Emitter:
         """A variable: the stream time at which the next window closes."""
         return self.outliving("due", f"{self.task()}.next_close")
 
-    def refresh_due(self, fold: Node) -> None:
-        """After a window was opened."""
+    def note_opened(self, fold: FoldNode, start: str) -> None:
+        """After a window was opened: it may be the next to close."""
         if "due" in self.state and fold not in self.deferred:
-            self.code.add(f"{self.due()} = {self.task()}.next_close")
+            close = f"{start} + {fold.store.retention_ms}"
+            self.code.add(f"if {close} < due: due = {close}")
 
     def note_latest(self, parts: str, scope: Scope) -> None:
         """Keep the largest timestamp of what was counted: once per batch where that is possible."""

@@ -69,8 +69,11 @@ class Environment(Protocol):
 
     partition: int
     counters: TaskCounters
-    next_close: int
-    """Stream time at which the next window closes."""
+
+    @property
+    def next_close(self) -> int:
+        """Stream time at which the next window closes."""
+        ...
 
     def failed(self, program: Program, error: Exception, record: Record) -> None:
         """Apply the error policy to a record; returns when the next one may follow.

@@ -135,7 +135,7 @@ def _emit_tumbling(emitter: Emitter, node: FoldNode, window: WindowSpec, scope: 
         with code.block(f"if {low} + {node.store.retention_ms} > {scope.now}:"):
             code.add(f"{overlay} = {windows}.open({low})", Site(node, "state"))
             code.add(f"{get} = {overlay}.get")
-            emitter.refresh_due(node)
+            emitter.note_opened(node, low)
     with code.block(f"if {overlay} is None:"):
         _emit_late(emitter, node, scope)
     with code.block("else:"):
@@ -155,7 +155,8 @@ def _emit_hopping(emitter: Emitter, node: FoldNode, scope: Scope) -> None:
     with code.block(f"if {outside}:"):
         found = f"{low}, {high}, {hops}, {missed}"
         code.add(f"{found} = {windows}.hops({ts}, {scope.now})", Site(node, "timestamp"))
-        emitter.refresh_due(node)
+        with code.block(f"if {hops}:"):
+            emitter.note_opened(node, f"{hops}[0][0]")
     with code.block(f"if {missed}:"):
         _emit_late(emitter, node, scope)
     start, end, overlay = emitter.new("start"), emitter.new("end"), emitter.new("window")
