@@ -32,14 +32,16 @@ class CommitCycle:
 
     def __init__(self, context: RunContext, journal: Journal, partitions: dict[str, int]) -> None:
         log = context.log
-        self._app_id = context.app.id
+        self._app_id = context.app_id
         self._clock = context.clock
         self._interval_min_ms = context.app.commit_interval_ms
         self._interval_ms = self._interval_min_ms
         self._committed_ms = self._clock.monotonic_ms()
         self._journal = journal
         self._outputs = OutputTopics(log, journal.producer, context.names, partitions)
-        repartition = [topic.name for topic in context.topology.repartition_topics]
+        repartition = [
+            context.names.in_log(topic.name) for topic in context.topology.repartition_topics
+        ]
         self._purge = RepartitionPurge(log, repartition, self._committed_ms)
         self._in_transaction = False
         self.commits = 0

@@ -59,7 +59,7 @@ class TopicComparison:
 async def compare_replay(replay: Replay) -> list[TopicComparison]:
     """Compare each topic the app writes with its shadow."""
     comparisons = []
-    for topic, shadow in replay.context.names.shadows.items():
+    for topic, shadow in replay.shadows.items():
         sink = _sink(replay.context.topology, topic)
         side = _TableSide if _is_table(sink) else _StreamSide
         old, new = side(sink, replay), side(sink, replay)

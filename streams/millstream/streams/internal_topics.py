@@ -58,14 +58,14 @@ async def prepare_topics(context: RunContext) -> RunTopics:
     counts = context.topology.partition_counts(_known(context, topics))
     await _create_written(context, topics, counts, only_read=False)
     for repartition in context.topology.repartition_topics:
-        await _create_internal(
-            context, topics, repartition.name, counts[repartition.name], REPARTITION_CONFIG
-        )
+        name = context.names.in_log(repartition.name)
+        count = counts[repartition.name]
+        await _create_internal(context, topics, name, count, REPARTITION_CONFIG)
     for subtopology in context.topology.subtopologies:
         tasks = max(counts[source] for source in subtopology.sources)
         for store in subtopology.stores:
             if store.logged:
-                name = changelog_topic(context.app.id, store.name)
+                name = changelog_topic(context.app_id, store.name)
                 await _create_internal(context, topics, name, tasks, CHANGELOG_CONFIG)
     return topics
 
@@ -99,7 +99,7 @@ async def _create_sources(context: RunContext, topics: RunTopics) -> None:
             partitions = _WRITTEN_FIRST_PARTITIONS
         if partitions is None:
             raise UnknownTopicError(
-                f"app {context.app.id!r} reads topic {physical!r}, which does not exist in "
+                f"app {context.app_id!r} reads topic {physical!r}, which does not exist in "
                 f"{context.log.url}. Write to it first, or let the app create it: "
                 f"app.topic({name!r}, partitions=4)"
             )
@@ -149,8 +149,8 @@ async def _create_internal(
     _check_count(
         found,
         partitions,
-        f"app {context.app.id!r} now needs",
-        f"start over with `millstream reset`, or give the app another id than {context.app.id!r}",
+        f"app {context.app_id!r} now needs",
+        f"start over with `millstream reset`, or give the app another id than {context.app_id!r}",
     )
     topics.add(found)
 

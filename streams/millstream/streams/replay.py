@@ -78,6 +78,12 @@ class Replay:
     start: When
     end: When | None
 
+    @property
+    def shadows(self) -> dict[str, str]:
+        """The topics the app writes, and what the replay writes instead."""
+        names = self.context.names
+        return {topic: names.in_log(topic) for topic in _written_topics(self.context.topology)}
+
     async def run(self, stop: asyncio.Event) -> RunResult:
         """Run to the end of the range, windows closed."""
         return await run_worker_to_end(self.context, stop)
@@ -106,23 +112,29 @@ async def prepare_replay(
     """
     if replay_id == app.id:
         raise ReplayError(f"--as {replay_id}: that is the app itself; give the replay its own id")
-    copy = app.renamed(replay_id)
-    topology = copy.topology()
-    written = _written_topics(topology)
-    names = TopicNames({topic: shadow_topic(replay_id, topic) for topic in written})
+    topology = app.topology()
     inputs = await _inputs(log, topology)
     context = RunContext(
-        copy,
+        app,
+        replay_id,
         log,
         topology,
-        StateDirectory.of(replay_id, log.url, copy.state_dir),
-        names=names,
+        StateDirectory.of(replay_id, log.url, app.state_dir),
+        names=_names(replay_id, topology),
         limits={} if end is None else await _offsets_at(log, inputs, end),
         progress=progress or no_progress,
     )
     await _clear(context)
     await log.alter_group_offsets(replay_id, await _offsets_at(log, inputs, start))
     return Replay(context, start, end)
+
+
+def _names(replay_id: str, topology: Topology) -> TopicNames:
+    shadows = {topic: shadow_topic(replay_id, topic) for topic in _written_topics(topology)}
+    internal = [topic.name for topic in topology.repartition_topics]
+    for topic in [*internal, dead_letter_topic(topology.app_id)]:
+        shadows[topic] = replay_id + topic.removeprefix(topology.app_id)
+    return TopicNames(shadows)
 
 
 def _written_topics(topology: Topology) -> list[str]:
@@ -157,11 +169,11 @@ async def _offsets_at(
 
 
 async def _clear(context: RunContext) -> None:
-    log, replay_id = context.log, context.app.id
+    log, replay_id = context.log, context.app_id
     shadows = [
         shadow
-        for shadow in context.names.shadows.values()
-        if await describe_or_none(log, shadow) is not None
+        for topic in _written_topics(context.topology)
+        if await describe_or_none(log, shadow := context.names.in_log(topic)) is not None
     ]
     if not shadows and await log.group_offsets(replay_id):
         raise ReplayError(

@@ -51,9 +51,9 @@ def _print_json(replay: Replay, result: RunResult, comparisons: list[TopicCompar
     """One line for the run, then one for each topic and for each difference."""
     _line(
         {
-            "replay": replay.context.app.id,
+            "replay": replay.context.app_id,
             "seconds": result.seconds,
-            "shadows": dict(replay.context.names.shadows),
+            "shadows": replay.shadows,
             **asdict(result.stats),
         }
     )
@@ -66,9 +66,9 @@ def _print_json(replay: Replay, result: RunResult, comparisons: list[TopicCompar
 
 
 def _print_text(replay: Replay, result: RunResult, comparisons: list[TopicComparison]) -> None:
-    shadows = ", ".join(replay.context.names.shadows.values()) or "nothing"
+    shadows = ", ".join(replay.shadows.values()) or "nothing"
     click.echo(
-        f"{replay.context.app.id}: {result.stats.records:,} records in, {result.stats.outputs:,} "
+        f"{replay.context.app_id}: {result.stats.records:,} records in, {result.stats.outputs:,} "
         f"out to {shadows}, in {result.seconds:.1f} s"
     )
     for comparison in comparisons:

@@ -15,7 +15,7 @@ from millstream.log.record import TopicPartition
 
 from .errors import StreamsError
 from .run_context import RunContext
-from .topology import Topology, changelog_topic
+from .topology import changelog_topic
 
 __all__ = ["AppRunningError", "ResetPlan", "plan_reset", "reset_app"]
 
@@ -44,14 +44,14 @@ class ResetPlan:
 
 async def plan_reset(context: RunContext) -> ResetPlan:
     """What a reset of this app would do; changes nothing."""
-    log, app_id = context.log, context.app.id
+    log, app_id = context.log, context.app_id
     committed = await log.group_offsets(app_id)
     existing = set(await log.topics())
     path = context.directory.path
     return ResetPlan(
         app_id,
         {partition: offset.offset for partition, offset in sorted(committed.items())},
-        [topic for topic in _internal_topics(app_id, context.topology) if topic in existing],
+        [topic for topic in _internal_topics(context) if topic in existing],
         path if path is not None and path.exists() else None,
     )
 
@@ -77,11 +77,12 @@ async def reset_app(context: RunContext) -> ResetPlan:
     return plan
 
 
-def _internal_topics(app_id: str, topology: Topology) -> list[str]:
+def _internal_topics(context: RunContext) -> list[str]:
     changelogs = [
-        changelog_topic(app_id, store.name)
-        for subtopology in topology.subtopologies
+        changelog_topic(context.app_id, store.name)
+        for subtopology in context.topology.subtopologies
         for store in subtopology.stores
         if store.logged
     ]
-    return sorted([topic.name for topic in topology.repartition_topics] + changelogs)
+    repartition = [context.names.in_log(t.name) for t in context.topology.repartition_topics]
+    return sorted(repartition + changelogs)

@@ -23,6 +23,8 @@ class RunContext:
     """One app on one log. The topology is built before anything else happens."""
 
     app: App
+    app_id: str
+    """Names group, transactions, changelogs and state: the app's own id, or that of a replay."""
     log: Log
     topology: Topology
     directory: StateDirectory
@@ -41,4 +43,4 @@ class RunContext:
             TopologyError: the app cannot run.
         """
         directory = StateDirectory.of(app.id, log.url, app.state_dir)
-        return cls(app, log, app.topology(), directory, progress=progress or no_progress)
+        return cls(app, app.id, log, app.topology(), directory, progress=progress or no_progress)

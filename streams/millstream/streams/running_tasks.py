@@ -209,7 +209,7 @@ class RunningTasks:
         return self._intakes[key]
 
     async def _restore(self, parts: Collection[_Part]) -> None:
-        app_id = self._context.app.id
+        app_id = self._context.app_id
         stores = [
             StoreInLog(store, TopicPartition(changelog_topic(app_id, name), part.number))
             for part in parts

@@ -77,7 +77,7 @@ class Worker:
         self._context = context
         self._clock = context.clock
         self._transactional_id = (
-            f"{context.app.id}-{index}" if context.app.guarantee == "exactly_once" else None
+            f"{context.app_id}-{index}" if context.app.guarantee == "exactly_once" else None
         )
         self._thread = StateThread()
         self._globals = GlobalTables(context)
@@ -132,7 +132,7 @@ class Worker:
 
     def part_count(self, store: str) -> int:
         """How many parts a store has, for `StoreView`."""
-        changelog = changelog_topic(self._context.app.id, store)
+        changelog = changelog_topic(self._context.app_id, store)
         return self._topics.partitions.get(changelog) or len(self.parts(store)) or 1
 
     def stats(self) -> WorkerStats:
@@ -157,7 +157,7 @@ class Worker:
         )
 
     def _new_consumer(self) -> Consumer:
-        return self._context.log.consumer(group=self._context.app.id, config=_CONSUMER_CONFIG)
+        return self._context.log.consumer(group=self._context.app_id, config=_CONSUMER_CONFIG)
 
     def _new_cycle(self, producer: Producer) -> CommitCycle:
         journal = Journal(
