@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from millstream.log.interface import Log
 
@@ -22,6 +22,9 @@ from .task import TaskSettings
 from .topics import GlobalTable, Topic, flow_of_topic, table_of_topic
 from .topology import GlobalTableSpec, StoreSpec, TopicSpec, Topology
 from .windows import Duration, WindowSpec, duration_ms
+
+if TYPE_CHECKING:
+    from .queries import StoreView
 
 __all__ = ["App", "Companion", "Guarantee"]
 
@@ -55,6 +58,12 @@ class Companion(Protocol):
         until_end: bool,
         progress: Callable[[int, int | None], None] | None = None,
     ) -> None: ...
+
+
+class StoreSource(Protocol):
+    """Whoever runs an app, and so has its stores."""
+
+    def store(self, name: str) -> StoreView: ...
 
 
 class App:
@@ -95,6 +104,7 @@ class App:
         self.sources: list[Companion] = []
         self.sinks: list[Companion] = []
         self._graph = Graph(id)
+        self._running: StoreSource | None = None
 
     @property
     def log_url(self) -> str:
@@ -266,6 +276,27 @@ class App:
             TopologyError: it cannot run; the message says why.
         """
         return build(self._graph)
+
+    def store(self, name: str) -> StoreView:
+        """A store to read from while the app runs in this process: `app.store("delay").get("AA")`.
+
+        A table's store is called as the table is. What is not yet committed is seen, too.
+
+        Raises:
+            UnknownStoreError: the app does not run here, or has no such store.
+        """
+        from .queries import UnknownStoreError
+
+        if self._running is None:
+            raise UnknownStoreError(
+                f"app {self.id!r} does not run in this process: read its stores while "
+                "`run_app` is under way"
+            )
+        return self._running.store(name)
+
+    def attach(self, running: StoreSource | None) -> None:
+        """Whom `store` asks; called by whoever runs the app, with None when it ends."""
+        self._running = running
 
     def __repr__(self) -> str:
         return f"App({self.id!r})"
