@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, dataclass_transform
 
+import orjson
+
 from .errors import ConfigFault, ConnectConfigError
 
 __all__ = ["ConnectorConfig", "SettingDescription", "setting", "settings"]
@@ -136,13 +138,11 @@ class ConnectorConfig:
         for field in dataclasses.fields(cls):
             if field.name in given:
                 _read(field, hints[field.name], given.pop(field.name), name, values, faults)
-            elif field.default is dataclasses.MISSING and (
-                field.default_factory is dataclasses.MISSING
-            ):
+            elif (default := _default_of(field)) is _REQUIRED:
                 doc = field.metadata[_SETTING].doc
                 faults.append(ConfigFault(name, field.name, f"required, and not given. {doc}"))
             elif (parse := field.metadata[_SETTING].parse) is not None:
-                values[field.name] = None if field.default is None else parse(field.default)
+                values[field.name] = None if default is None else parse(default)
         faults += [_unknown(cls, name, key) for key in given]
         faults += _joint_faults(cls, name, values, {fault.field for fault in faults})
         if faults:
@@ -174,30 +174,35 @@ class ConnectorConfig:
         """The settings as the table the READMEs show."""
         rows = ["| Setting | Type | Default | Meaning |", "|---|---|---|---|"]
         for line in cls.describe():
-            default = "required" if line.required else f"`{_shown_default(line.default)}`"
+            default = "required" if line.required else _shown_default(line.default)
             doc = line.doc.replace("|", "\\|")
             rows.append(f"| `{line.name}` | {line.type_name} | {default} | {doc} |")
         return "\n".join(rows) + "\n"
 
 
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default as declared, not parsed; `_REQUIRED` when there is none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return _REQUIRED if field.default is dataclasses.MISSING else field.default
+
+
 def _shown_default(value: Any) -> str:
     if value is None:
         return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return '""' if value == "" else str(value)
+    if isinstance(value, (list, tuple, dict)) and not value:
+        return "empty"
+    return f"`{orjson.dumps(value).decode()}`"
 
 
 def _description(field: dataclasses.Field[Any]) -> SettingDescription:
     declared: _Setting = field.metadata[_SETTING]
-    default: Any = None if field.default is dataclasses.MISSING else field.default
-    if field.default_factory is not dataclasses.MISSING:
-        default = field.default_factory()
-    required = field.default is dataclasses.MISSING and (
-        field.default_factory is dataclasses.MISSING
-    )
+    default = _default_of(field)
+    required = default is _REQUIRED
     type_name = declared.type_name or str(field.type).removesuffix(" | None")
-    return SettingDescription(field.name, type_name, default, required, declared.doc)
+    return SettingDescription(
+        field.name, type_name, None if required else default, required, declared.doc
+    )
 
 
 def _normalised(cls: type[ConnectorConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +249,11 @@ def _joint_faults(
 def _unknown(cls: type[ConnectorConfig], connector: str, key: str) -> ConfigFault:
     import difflib
 
-    names = [field.name for field in dataclasses.fields(cls)]
+    names = [
+        name
+        for field in dataclasses.fields(cls)
+        for name in (field.name, *field.metadata[_SETTING].aliases)
+    ]
     wanted = key.replace(".", "_").replace("-", "_")
     near = difflib.get_close_matches(wanted, names, n=_NEAR_COUNT_MAX)
     return ConfigFault(connector, key, "unknown setting", near=tuple(near))

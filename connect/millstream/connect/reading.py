@@ -8,7 +8,8 @@ from millstream.log import Log, RecordBatch, TopicPartition
 
 __all__ = ["partitions_of", "read_to_end"]
 
-_POLL_TIMEOUT_MS = 1000
+_POLL_TIMEOUT_MS = 20
+"""Short: the last offsets may hold only transaction markers, which no poll returns."""
 
 
 async def partitions_of(log: Log, topic: str) -> list[TopicPartition]:

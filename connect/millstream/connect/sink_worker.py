@@ -28,6 +28,9 @@ from .status import State, TaskRun
 __all__ = ["SinkTaskWorker", "convert"]
 
 _POLL_TIMEOUT_MS = 500
+_POLL_TIMEOUT_TO_END_MS = 20
+"""Short when there is an end: the last offsets may hold only markers, which no poll returns."""
+
 _SLICE_RECORDS = 500
 """Records converted between two turns of the event loop: about half a millisecond of work."""
 
@@ -163,11 +166,12 @@ class SinkTaskWorker:
 
     async def _deliver(self, task: SinkTask, consumer: Consumer, context: SinkContext) -> None:
         clock = asyncio.get_running_loop().time
+        timeout_ms = _POLL_TIMEOUT_MS if self._ends is None else _POLL_TIMEOUT_TO_END_MS
         delivered = consumer.position()
         self._flushed_at = clock()
         try:
             while not self._reached_end(consumer):
-                batches = await consumer.poll_batches(_POLL_TIMEOUT_MS)
+                batches = await consumer.poll_batches(timeout_ms)
                 if batches:
                     await self._put(task, batches, context)
                 delivered = consumer.position()

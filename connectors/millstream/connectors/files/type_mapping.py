@@ -84,19 +84,24 @@ def convert_column(kind: ColumnType, texts: Sequence[str], nulls: Collection[str
     if kind == "str":
         return [None if text in nulls else text for text in texts]
     if kind == "int":
-        return [None if text in nulls else _integer(text) for text in texts]
+        return _integers(texts, nulls)
     convert = _CONVERTERS[kind]
     return [None if text in nulls else convert(text) for text in texts]
 
 
-def _integer(text: str) -> int:
+def _integers(texts: Sequence[str], nulls: Collection[str]) -> list[int | None]:
+    given = [text for text in texts if text not in nulls]
     # int() also takes "1_000", " 7" and digits of other scripts: here those are faults in the data
-    value = int(text)
-    if not INT64_MIN <= value <= INT64_MAX:
-        raise ValueError("beyond 64 bits")
-    if "_" in text or not text.isascii() or text != text.strip():
+    joined = "".join(given)
+    if not joined.isascii() or "_" in joined or len(joined.split()) > 1 or joined != joined.strip():
         raise ValueError("not plain digits")
-    return value
+    found = [int(text) for text in given]
+    if found and not INT64_MIN <= min(found) <= max(found) <= INT64_MAX:
+        raise ValueError("beyond 64 bits")
+    if len(found) == len(texts):
+        return list(found)
+    values = iter(found)
+    return [None if text in nulls else next(values) for text in texts]
 
 
 def _number(text: str) -> float:
