@@ -1,16 +1,22 @@
-"""`open_log`: from a URL to a log."""
+"""`open_log`: from a URL to a log.
+
+The engine is imported when a log is opened: who only wants the names in `millstream.log` (a command
+that prints a topology, `--help`) need not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from .client.embedded_log import EmbeddedLog
 from .clock import Clock
 from .config import BrokerConfig, check_durability
 from .errors import ConfigError
 from .settings import SettingValue
-from .storage.files import Files, RealFiles
-from .storage.memory_files import MemoryFiles
+
+if TYPE_CHECKING:
+    from .client.embedded_log import EmbeddedLog
+    from .storage.files import Files
 
 __all__ = ["open_log", "open_log_on"]
 
@@ -48,11 +54,15 @@ def open_log(
         raise ConfigError(f"{url}: unknown option {', '.join(options)}; there is durability.")
     settings = dict(config or {})
     if scheme == "memory" and colon and not path:
+        from .storage.memory_files import MemoryFiles
+
         settings.setdefault("flush.threads", 0)
         return open_log_on(
             MemoryFiles(), _MEMORY_FOLDER, url=url, durability=durability, config=settings
         )
     if scheme == "file" and path:
+        from .storage.files import RealFiles
+
         folder = path.removeprefix("//") or path
         return open_log_on(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
@@ -73,6 +83,8 @@ def open_log_on(
     clock: Clock | None = None,
 ) -> EmbeddedLog:
     """A log in `folder` of any disk there is an object for, such as `testing.SimFiles`."""
+    from .client.embedded_log import EmbeddedLog
+
     return EmbeddedLog(
         url if url is not None else f"file:{folder}",
         files,

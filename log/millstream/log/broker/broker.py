@@ -14,7 +14,7 @@ import struct
 from contextlib import suppress
 
 from millstream.log.clock import Clock
-from millstream.log.config import BrokerConfig, Durability
+from millstream.log.config import CONSUMER_OFFSETS, BrokerConfig, Durability
 from millstream.log.errors import StorageError
 from millstream.log.record import TopicPartition
 from millstream.log.storage.files import Files
@@ -23,6 +23,8 @@ from millstream.log.storage.partition import AppendInfo
 from .catalog import Catalog
 from .disk_threads import DiskThreads
 from .group_coordinator import GroupCoordinator
+from .internal_topic import InternalTopic
+from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
 from .txn_coordinator import TransactionCoordinator
@@ -39,7 +41,7 @@ _FREED_MEMORY_KEPT_BYTES = 16 << 20
 
 
 class Broker:
-    """One open log: `partitions`, `transactions` and `groups`. Make it with `Broker.open`."""
+    """One open log: its partitions, transactions, groups and offsets; from `Broker.open`."""
 
     def __init__(
         self,
@@ -60,8 +62,12 @@ class Broker:
             on_ended=self._transaction_ended,
             on_deadline=self._deadline_set,
         )
-        self.groups = GroupCoordinator(
-            self.partitions, self.transactions, config, on_deadline=self._deadline_set
+        topic = InternalTopic(
+            self.partitions, CONSUMER_OFFSETS, config.offsets_topic_num_partitions
+        )
+        self.groups = GroupCoordinator(topic, config, clock, on_deadline=self._deadline_set)
+        self.offsets = OffsetCoordinator(
+            self.partitions, topic, self.groups, self.transactions, config
         )
         self._wake = asyncio.Event()
         self._asleep_until_ms = 0
@@ -95,7 +101,8 @@ class Broker:
         broker = cls(files, folder, catalog, threads, config, clock)
         try:
             await broker.transactions.recover()
-            broker.groups.load()
+            broker.offsets.load()
+            await broker._shrink()
         except BaseException:
             await broker.partitions.close(clean=False)
             raise
@@ -133,7 +140,7 @@ class Broker:
     async def delete_topic(self, name: str) -> None:
         """Remove a topic, its records, and what groups committed for it."""
         await self.partitions.delete_topic(name)
-        await self.groups.forget_topic(name)
+        await self.offsets.forget_topic(name)
 
     async def close(self) -> None:
         """Let transactions end, make everything durable, close the files. Again is harmless."""
@@ -146,7 +153,7 @@ class Broker:
         await self.partitions.close()
 
     def _transaction_ended(self, producer_id: int, commit: bool) -> None:
-        self.groups.transaction_ended(producer_id, commit=commit)
+        self.offsets.transaction_ended(producer_id, commit=commit)
 
     def _deadline_set(self, moment_ms: int) -> None:
         """A coordinator has something to do at this moment (monotonic)."""
@@ -163,6 +170,7 @@ class Broker:
             try:
                 if now_ms >= checkpoint_ms:
                     checkpoint_ms = now_ms + interval_ms
+                    await self._shrink()
                     await self.partitions.checkpoint()
                 await self.transactions.abort_timed_out(now_ms)
                 self.groups.let_time_pass(now_ms)
@@ -175,6 +183,11 @@ class Broker:
             )
             self._asleep_until_ms = min(each for each in deadlines if each is not None)
             await self._sleep_until(self._asleep_until_ms)
+
+    async def _shrink(self) -> None:
+        """Keep the internal topics from growing for ever."""
+        await self.transactions.shrink()
+        await self.offsets.shrink()
 
     async def _sleep_until(self, moment_ms: int) -> None:
         """Wait for the moment, or until there is an earlier one to wait for."""

@@ -24,10 +24,11 @@ from .partitions import Partitions
 
 __all__ = ["InternalTopic"]
 
-_SCAN_SIZE_BYTES = 4 << 20
+_SCAN_SIZE_BYTES = 1 << 20
+_STATE_BATCH_RECORDS = 1000
 _CONFIG: dict[str, SettingValue] = {
     "cleanup.policy": "compact",
-    "segment.bytes": 100 << 20,  # Kafka's, for these topics
+    "segment.bytes": 16 << 20,  # what `replace_state` makes superfluous goes segment by segment
     "max.message.bytes": 64 << 20,  # a group may commit thousands of offsets at once
 }
 _NO_PRODUCER = -1
@@ -41,6 +42,7 @@ class InternalTopic:
         self._partitions = partitions
         self._count = count
         self._exists = False
+        self._grown_bytes: dict[TopicPartition, int] = {}  # since the state was written as a whole
 
     async def create_if_missing(self) -> None:
         """Have the topic; the number of partitions is that of its creation for ever."""
@@ -94,11 +96,40 @@ class InternalTopic:
             base_sequence=sequence,
             transactional=producer_id != _NO_PRODUCER,
         )
+        grown_bytes = self._grown_bytes.get(topic_partition, 0)
+        self._grown_bytes[topic_partition] = grown_bytes + len(batch)
         return self._partitions.append(topic_partition, batch).last_offset + 1
 
     def durable(self, topic_partition: TopicPartition, offset: int) -> asyncio.Future[None]:
         """A future that ends when everything below `offset` is durable."""
         return self._partitions.durable(topic_partition, offset)
+
+    def grown(self, size_bytes: int) -> list[TopicPartition]:
+        """Partitions with more than `size_bytes` of records since their state was written."""
+        return [each for each, grown in self._grown_bytes.items() if grown > size_bytes]
+
+    async def replace_state(
+        self,
+        topic_partition: TopicPartition,
+        keys: Sequence[bytes],
+        values: Sequence[bytes | None],
+    ) -> None:
+        """Write the whole state at the end and drop every record before it.
+
+        The caller makes sure that nothing is on its way that the state does not hold: no open
+        transaction, no record that was appended and not applied. A crash on the way leaves the old
+        records, or both; either reads as the same state.
+        """
+        partition = self._partitions.partition(topic_partition)
+        start = partition.log_end_offset
+        self._grown_bytes[topic_partition] = 0
+        for i in range(0, len(keys), _STATE_BATCH_RECORDS):
+            stop = i + _STATE_BATCH_RECORDS
+            self.append(topic_partition, keys[i:stop], values[i:stop])
+        size_bytes = self._grown_bytes[topic_partition]
+        await self.durable(topic_partition, partition.log_end_offset)
+        partition.delete_records(start)
+        self._grown_bytes[topic_partition] -= size_bytes
 
     def scan(self, topic_partition: TopicPartition) -> Iterator[tuple[BatchHeader, Columns]]:
         """Every batch from the start, control batches too.
@@ -112,6 +143,8 @@ class InternalTopic:
             data = partition.read(
                 offset, size_bytes_max=_SCAN_SIZE_BYTES, isolation="read_uncommitted"
             ).data
+            grown_bytes = self._grown_bytes.get(topic_partition, 0)
+            self._grown_bytes[topic_partition] = grown_bytes + len(data)
             position = 0
             while position < len(data):
                 try:

@@ -10,7 +10,7 @@ makes it count, unless a later record about the same partition already does; ABO
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from millstream.log.format.codec import BatchHeader, Columns
@@ -42,9 +42,16 @@ class OffsetTable:
         self._committed: dict[str, dict[TopicPartition, _Committed]] = {}
         self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
 
-    def groups(self) -> set[str]:
-        """Groups with a committed offset."""
-        return set(self._committed)
+    @property
+    def has_pending(self) -> bool:
+        """Whether any offset waits for the end of a transaction."""
+        return bool(self._pending)
+
+    def rows(self) -> Iterator[tuple[OffsetKey, OffsetAndMetadata]]:
+        """Every committed offset."""
+        for group, offsets in self._committed.items():
+            for topic_partition, committed in offsets.items():
+                yield OffsetKey(group, topic_partition), committed.value
 
     def of_group(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """Everything the group committed."""

@@ -223,6 +223,11 @@ class Partitions:
 
     # Life
 
+    @property
+    def waiting_fetches(self) -> int:
+        """Fetches that wait for something to read."""
+        return len(self._waiting)
+
     def __iter__(self) -> Iterator[Partition]:
         """Every open partition."""
         return self._catalog.partitions()

@@ -67,6 +67,7 @@ class TransactionCoordinator:
         self._table = TransactionTable(timeout_ms_max=config.transaction_max_timeout_ms)
         self._deadlines: dict[str, int] = {}  # of open transactions, monotonic
         self._ending: dict[str, asyncio.Task[tuple[int, int]]] = {}
+        self._snapshot_bytes = config.internal_topic_snapshot_bytes
         self._stuck: dict[str, StorageError] = {}  # decided, and the disk failed before the end
         self._on_ended = on_ended
         self._on_deadline = on_deadline
@@ -162,6 +163,25 @@ class TransactionCoordinator:
             await self._reserve_producer_id()
             self._start_abort(self._table.fence(known, self._clock.wall_ms()))
             await self._wait_for_end(transactional_id)
+
+    @property
+    def open_count(self) -> int:
+        """Transactions that are open."""
+        return len(self._deadlines)
+
+    async def shrink(self) -> None:
+        """Write the state anew where its records have grown, and drop them."""
+        for where in self._topic.grown(self._snapshot_bytes):
+            rows = [
+                each
+                for each in self._table
+                if self._topic.partition_of(each.transactional_id) == where
+            ]
+            await self._topic.replace_state(
+                where,
+                [encode_key(each.transactional_id) for each in rows],
+                [encode_value(each) for each in rows],
+            )
 
     async def close(self) -> None:
         """Let every transaction that is ending end."""

@@ -27,6 +27,7 @@ from .fetcher import Fetcher
 from .membership import Listeners, Membership
 from .offset_values import with_metadata
 from .settings import ConsumerConfig
+from .stats import ConsumerStats
 
 __all__ = ["EmbeddedConsumer"]
 
@@ -308,13 +309,13 @@ class EmbeddedConsumer:
 
     async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if offsets:
-            await self._broker.groups.offset_commit(self.group_metadata(), offsets)
+            await self._broker.offsets.commit(self.group_metadata(), offsets)
 
     async def committed(
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata | None]:
         """What the group committed; waits while a transaction holds an offset undecided."""
-        return await self._broker.groups.offset_fetch(self._require_group(), partitions)
+        return await self._broker.offsets.fetch(self._require_group(), partitions)
 
     async def _auto_commit(self) -> None:
         if self._group is None or not self._config.enable_auto_commit:
@@ -327,6 +328,15 @@ class EmbeddedConsumer:
     async def _commit_before_revoke(self) -> None:
         if self._group is not None and self._config.enable_auto_commit:
             await self._commit(with_metadata(self.position()))
+
+    def stats(self) -> ConsumerStats:
+        """Where this consumer stands."""
+        return ConsumerStats(
+            len(self._fetcher.assignment()),
+            self._fetcher.records_returned,
+            self._fetcher.bytes_fetched,
+            self._membership.rebalances if self._membership is not None else 0,
+        )
 
     async def close(self) -> None:
         """Commit if that is automatic, leave the group. Again is harmless."""

@@ -18,6 +18,7 @@ from .consumer import EmbeddedConsumer
 from .offset_values import with_metadata
 from .producer import EmbeddedProducer
 from .settings import ConsumerConfig, ProducerConfig
+from .stats import LogStats
 
 __all__ = ["EmbeddedLog"]
 
@@ -133,17 +134,17 @@ class EmbeddedLog:
 
     async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What the group committed."""
-        return self._broker.groups.offsets_of(group)
+        return self._broker.offsets.of_group(group)
 
     async def alter_group_offsets(
         self, group: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
     ) -> None:
         """Set committed offsets of a group without members."""
-        await self._broker.groups.alter_offsets(group, with_metadata(offsets))
+        await self._broker.offsets.alter(group, with_metadata(offsets))
 
     async def delete_group(self, group: str) -> None:
         """Forget a group and its offsets."""
-        await self._broker.groups.delete_group(group)
+        await self._broker.offsets.delete_group(group)
 
     def producer(
         self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
@@ -178,6 +179,23 @@ class EmbeddedLog:
         )
         self._consumers.add(consumer)
         return consumer
+
+    def stats(self) -> LogStats:
+        """Where this log stands."""
+        broker = self._broker
+        partitions = list(broker.partitions)
+        groups = list(broker.groups)
+        return LogStats(
+            len(broker.partitions.topics()),
+            len(partitions),
+            sum(each.size_bytes for each in partitions),
+            sum(each.unflushed for each in partitions),
+            sum(each.failed for each in partitions),
+            broker.partitions.waiting_fetches,
+            broker.transactions.open_count,
+            len(groups),
+            sum(len(each.members) for each in groups),
+        )
 
     async def close(self) -> None:
         """Close producers and consumers, make everything durable, release the directory."""

@@ -26,6 +26,7 @@ from millstream.log.record import (
 from .accumulator import Accumulator
 from .partitioner import StickyPartitioner, pick, rows_by_partition
 from .settings import ProducerConfig
+from .stats import ProducerStats
 from .transaction import ProducerTransaction
 
 __all__ = ["EmbeddedProducer"]
@@ -201,6 +202,18 @@ class EmbeddedProducer:
         """Commit consumer offsets as part of the open transaction; see `Producer.send_offsets`."""
         await self._ready()
         await self._transaction.send_offsets(offsets, group)
+
+    def stats(self) -> ProducerStats:
+        """Where this producer stands."""
+        identity = self._accumulator.identity
+        return ProducerStats(
+            identity.producer_id,
+            identity.epoch,
+            self._accumulator.records_sent,
+            self._accumulator.batches_sent,
+            self._accumulator.buffered_bytes,
+            self._transaction.is_open,
+        )
 
     async def close(self) -> None:
         """Flush what was sent, abort an open transaction. Again is harmless."""

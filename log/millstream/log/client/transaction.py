@@ -142,7 +142,7 @@ class ProducerTransaction:
         self._accumulator.touched = True
         identity = self._accumulator.identity
         with self.noting_failure():
-            await self._broker.groups.txn_offset_commit(
+            await self._broker.offsets.commit_in_transaction(
                 identity.transactional_id or "",
                 identity.producer_id,
                 identity.epoch,
