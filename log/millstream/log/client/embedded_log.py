@@ -188,7 +188,7 @@ class EmbeddedLog:
         return LogStats(
             len(broker.partitions.topics()),
             len(partitions),
-            sum(each.size_bytes for each in partitions),
+            sum(each.high_watermark - each.log_start_offset for each in partitions),
             sum(each.unflushed for each in partitions),
             sum(each.failed for each in partitions),
             broker.partitions.waiting_fetches,

@@ -9,12 +9,12 @@ __all__ = ["ConsumerStats", "LogStats", "ProducerStats"]
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """A log. `unflushed_partitions` hold something that an fsync does not cover yet;
+    """A log. `records` counts offsets, markers too. `unflushed_partitions` hold something that an fsync does not cover yet;
     `failed_partitions` take no more writes until the log is opened again."""
 
     topics: int
     partitions: int
-    size_bytes: int
+    records: int
     unflushed_partitions: int
     failed_partitions: int
     waiting_fetches: int
