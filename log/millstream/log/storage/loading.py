@@ -13,7 +13,7 @@ from ..errors import CorruptRecordError
 from ..record import TopicPartition
 from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
-from .files import Files
+from .files import Files, replace_file
 from .layout import (
     INDEX,
     LEADER_EPOCHS,
@@ -87,15 +87,12 @@ def create_partition(request: LoadRequest, *, topic_id: str) -> Partition:
     files, folder = request.files, request.folder
     files.make_dir(folder)
     segment = Segment(files, folder, 0, create=True)
-    for name, data in (
-        (LEADER_EPOCHS, encode_leader_epochs(LEADER_EPOCH, 0)),
-        (PARTITION_METADATA, encode_partition_metadata(topic_id)),
-    ):
-        handle = files.open(f"{folder}/{name}", create=True)
-        handle.append(data)
-        handle.fsync()
-        handle.close()
-    files.fsync_dir(folder)
+    handle = files.open(f"{folder}/{LEADER_EPOCHS}", create=True)
+    handle.append(encode_leader_epochs(LEADER_EPOCH, 0))
+    handle.fsync()
+    handle.close()
+    # Last, and by a rename: where this file is, everything before it is too.
+    replace_file(files, f"{folder}/{PARTITION_METADATA}", encode_partition_metadata(topic_id))
     files.fsync_dir(request.root)
     return request.partition([segment], ProducerState(request.topic_partition), 0)
 

@@ -80,6 +80,10 @@ class LogDir:
         with disk_errors(path):
             _make_dirs(files, path)
             lock = files.lock(f"{path}/{LOCK}")
+            if not files.exists(f"{path}/{META_PROPERTIES}"):
+                # The first start, or one that did not get far: the folder's own name, and those
+                # above it, may not be on the disk yet.
+                _fsync_names(files, path)
         return cls(files, path, lock, durability=durability, now_ms=now_ms)
 
     def load(self, configs: Mapping[str, TopicConfig]) -> None:
@@ -98,7 +102,9 @@ class LogDir:
             log_starts = self._read_offsets(LOG_START_OFFSETS)
             if clean:
                 self._files.remove(self._file(CLEAN_SHUTDOWN))
-                self._files.fsync_dir(self._path)
+            # Also for the names above: a process that was killed may have left them un-synced, and
+            # what is done now rests on them.
+            self._files.fsync_dir(self._path)
             if not self._files.exists(self._file(META_PROPERTIES)):
                 replace_file(self._files, self._file(META_PROPERTIES), _new_meta_properties())
             for topic_partition in self._sort_folders(configs):
@@ -299,14 +305,20 @@ def disk_errors(path: str) -> Iterator[None]:
 
 
 def _make_dirs(files: Files, path: str) -> None:
-    """Make a folder and those above it, each name durable."""
-    if files.exists(path):
-        return
-    above = parent(path)
-    if above != path:
-        _make_dirs(files, above)
-    files.make_dir(path)
-    files.fsync_dir(above)
+    """Make a folder and those above it."""
+    if not files.exists(path):
+        _make_dirs(files, parent(path))
+        files.make_dir(path)
+
+
+def _fsync_names(files: Files, path: str) -> None:
+    """Make the names on the way to a folder durable."""
+    while (above := parent(path)) != path:
+        try:
+            files.fsync_dir(above)
+        except PermissionError:
+            return  # what this user may not open it has not made
+        path = above
 
 
 def _new_meta_properties() -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from .files import Files
 from .stored_entries import StoredEntries
@@ -49,6 +49,16 @@ class OffsetIndex:
         if self._offsets and self._offsets[0] <= offset:
             return self._positions[bisect_right(self._offsets, offset) - 1]
         found = self.stored.floor(0, offset - self._base_offset)
+        return self.stored.get(found)[1] if found >= 0 else 0
+
+    def start_below(self, offset: int, position: int) -> int:
+        """The last indexed position up to `position` whose batch ends below `offset`; 0 without
+        one. A batch begins there."""
+        if self._offsets and self._offsets[0] < offset and self._positions[0] <= position:
+            found = min(bisect_left(self._offsets, offset), bisect_right(self._positions, position))
+            return self._positions[found - 1]
+        by_offset = self.stored.floor(0, offset - 1 - self._base_offset)
+        found = min(by_offset, self.stored.floor(1, position))
         return self.stored.get(found)[1] if found >= 0 else 0
 
     def last(self) -> tuple[int, int] | None:

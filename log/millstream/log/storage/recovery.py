@@ -152,7 +152,7 @@ class Recovery:
                 self.log_end_offset = header.last_offset + 1
                 scanned.valid_bytes = position + header.size_bytes
         except CorruptRecordError as error:
-            self.problem = str(error)
+            self.problem = f"{segment.path} from position {scanned.valid_bytes} on: {error}"
 
     def _cut(self) -> None:
         last = self.scanned[-1]

@@ -16,6 +16,8 @@ __all__ = ["Fetched", "SegmentList"]
 
 LENGTH_END = 12
 """batchLength counts what follows it."""
+WALK_MAX = 256
+"""With more batches than this the index is asked where to begin looking for the last one."""
 _OFFSET_AND_LENGTH = struct.Struct(">qi")
 
 
@@ -86,7 +88,11 @@ class SegmentList:
             segment_end = following[0] if following else log_end_offset
             if segment_end <= limit and position + len(data) == segment.size_bytes:
                 return Fetched(data, segment_end)
-            return _cut(segment, position, data, limit)
+            begin = 0
+            if len(data) > header.size_bytes * WALK_MAX:
+                indexed = segment.index.start_below(limit, position + len(data))
+                begin = max(indexed - position, 0)
+            return _cut(segment, position, data, begin, limit)
         return Fetched(b"", limit)
 
     def aborted(self, start: int, stop: int) -> list[AbortedTransaction]:
@@ -128,15 +134,17 @@ class SegmentList:
         return max(bisect_right(self._base_offsets, offset) - 1, 0)
 
 
-def _cut(segment: Segment, position: int, data: bytes, limit: int) -> Fetched:
-    """Leave out the last batch where it is not whole, and what begins at `limit` or later."""
-    end = 0
+def _cut(segment: Segment, position: int, data: bytes, begin: int, limit: int) -> Fetched:
+    """Leave out the last batch where it is not whole, and what begins at `limit` or later.
+
+    `data` lies at `position`; a batch that is to be kept, or the end, is at `begin` in it.
+    """
+    end = begin
     next_offset = limit
     size = len(data)
     while size - end >= HEADER_SIZE_BYTES:
         base_offset, length = _OFFSET_AND_LENGTH.unpack_from(data, end)
         if base_offset >= limit:
-            next_offset = limit
             break
         if length < HEADER_SIZE_BYTES - LENGTH_END:
             raise segment.damaged(position + end, f"a batch cannot have length {length}")
