@@ -170,15 +170,22 @@ class Fetcher:
             CorruptRecordError, UnknownTopicError: the position stays.
         """
         out_of_range: OutOfRange = {}
-        for request in self._requests():
+        room = self._config.fetch_max_bytes
+        for request in self._requests(room):
+            before = self.bytes_fetched
             fetched = self._partitions.read(request, self._isolation)
             self._answer(request, fetched, out_of_range)
+            if self.bytes_fetched > before:
+                room -= self.bytes_fetched - before
+                self._to_the_back(request.topic_partition)
+            if room <= 0:
+                break  # those that were not asked come first the next time
         return out_of_range
 
     async def fetch(self, wait_ms_max: int) -> OutOfRange:
         """As `fetch_now`, but wait until there are `fetch.min.bytes` to read."""
         out_of_range: OutOfRange = {}
-        requests = self._requests()
+        requests = self._requests(self._config.fetch_max_bytes // max(1, len(self._positions)))
         answers = await self._partitions.fetch(
             requests,
             isolation=self._isolation,
@@ -200,16 +207,14 @@ class Fetcher:
         elif fetched.data:
             self._take(request.topic_partition, state, fetched)
 
-    def _requests(self) -> list[FetchRequest]:
-        requests = []
-        room = self._config.fetch_max_bytes
-        for partition, state in self._positions.items():
-            if state.next is None or state.paused or state.fetched or room <= 0:
-                continue
-            size_bytes_max = min(self._config.max_partition_fetch_bytes, room)
-            requests.append(FetchRequest(partition, state.next, size_bytes_max))
-            room -= size_bytes_max
-        return requests
+    def _requests(self, size_bytes_max: int) -> list[FetchRequest]:
+        """For all partitions: one that is idle must not take the room of one that has records."""
+        size_bytes_max = min(self._config.max_partition_fetch_bytes, size_bytes_max)
+        return [
+            FetchRequest(partition, state.next, size_bytes_max)
+            for partition, state in self._positions.items()
+            if state.next is not None and not state.paused and not state.fetched
+        ]
 
     def _take(self, partition: TopicPartition, state: _Position, fetched: ReadResult) -> None:
         data, offset = fetched.data, state.next or 0
