@@ -34,7 +34,7 @@ repaired); two operations at once; a name that stands for another file than it e
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -166,6 +166,10 @@ class SimFiles(MemoryFiles):
         _rebuild(self.root, disk.root, contents, entries, Random(seed))
         return disk
 
+    def contents(self) -> tuple[tuple[str, bytes], ...]:
+        """Every file and what it holds, to tell two disks apart. Folders end with a slash."""
+        return tuple(_walk(self.root, ""))
+
     def _new_file(self) -> MemoryFile:
         return SimFile()
 
@@ -226,6 +230,15 @@ class SimFiles(MemoryFiles):
     def lock(self, path: str) -> Lock:
         self.step("lock", path)
         return super().lock(path)
+
+
+def _walk(folder: MemoryFolder, path: str) -> Iterator[tuple[str, bytes]]:
+    yield f"{path}/", b""
+    for name, node in sorted(folder.entries.items()):
+        if isinstance(node, MemoryFolder):
+            yield from _walk(node, f"{path}/{name}")
+        else:
+            yield f"{path}/{name}", bytes(node.content)
 
 
 def _rebuild(
