@@ -1,0 +1,165 @@
+"""The reference pages are complete and say what the code says.
+
+A command, an option, a setting or a method that is added without its line on the page fails here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import millstream.streams
+from millstream.cli.main import millstream as command
+from millstream.connect import ConnectorConfig, SinkConfig, SourceConfig
+from millstream.connect.functions import FunctionSourceConfig
+from millstream.connectors.files.config import FileSourceConfig
+from millstream.connectors.sql import SqlSinkConfig
+from millstream.log.client.settings import ConsumerConfig, ProducerConfig
+from millstream.log.config import BrokerConfig, TopicConfig
+from millstream.log.settings import describe
+from millstream.streams import App, Stream, Table, TestDriver
+from millstream.streams.grouped import Grouped, WindowedGrouped
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \|", re.MULTILINE)
+
+
+def section(page: str, heading: str) -> str:
+    """The text of one section of a page, up to the next heading of its level or above."""
+    text = (REFERENCE / page).read_text()
+    level = heading.split(" ", 1)[0]
+    _, found, rest = text.partition(f"\n{heading}\n")
+    assert found, f"{page} has no section {heading!r}"
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> dict[str, str]:
+    """First column to second column of the tables in a text."""
+    return {name: cell.strip("` ") for name, cell in ROW.findall(text)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "settings"),
+    [
+        ("## Topic settings", TopicConfig()),
+        ("## Log settings", BrokerConfig()),
+        ("## Producer settings", ProducerConfig()),
+        ("## Consumer settings", ConsumerConfig()),
+    ],
+)
+def test_settings_of_the_log_with_their_defaults(heading: str, settings: object) -> None:
+    found = rows(section("configs.md", heading))
+    expected = {name: value or "empty" for name, value in describe(settings).items()}
+    arguments = {"auto_offset_reset", "isolation"} if "Consumer" in heading else set()
+    assert {name: value for name, value in found.items() if name not in arguments} == expected
+
+
+def test_arguments_of_an_app_with_their_defaults() -> None:
+    found = rows(section("configs.md", "## App settings"))
+    expected = {}
+    for name, parameter in list(inspect.signature(App.__init__).parameters.items())[1:]:
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            expected[name] = "required"
+        else:
+            expected[name] = "none" if default is None else str(default)
+    assert {name: value.strip('"') for name, value in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("heading", "config", "base"),
+    [
+        ("## Settings of every connector", ConnectorConfig, None),
+        ("### Settings of every source", SourceConfig, ConnectorConfig),
+        ("### Settings of every sink", SinkConfig, ConnectorConfig),
+        ("## File source (`files`)", FileSourceConfig, SourceConfig),
+        ("## SQL sink (`sql`)", SqlSinkConfig, SinkConfig),
+        ("## A connector of your own, as a function", FunctionSourceConfig, SourceConfig),
+    ],
+)
+def test_settings_of_connectors(
+    heading: str, config: type[ConnectorConfig], base: type[ConnectorConfig] | None
+) -> None:
+    known = set() if base is None else set(base.markdown().splitlines())
+    shown = section("connectors.md", heading).splitlines()
+    missing = [row for row in config.markdown().splitlines()[2:] if row not in {*known, *shown}]
+    assert missing == []
+
+
+def commands() -> dict[str, click.Command]:
+    assert isinstance(command, click.Group)
+    context = click.Context(command)
+    found = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+@pytest.mark.parametrize("name", list(commands()))
+def test_commands_with_all_their_options(name: str) -> None:
+    found = commands()[name]
+    arguments = [each for each in found.params if isinstance(each, click.Argument)]
+    usage = "".join(f" {each.make_metavar(click.Context(found))}" for each in arguments)
+    expected = {
+        option
+        for parameter in found.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    assert set(rows(section("cli.md", f"## `millstream {name}{usage}`"))) == expected
+
+
+def test_every_section_of_the_command_line_is_a_command() -> None:
+    text = (REFERENCE / "cli.md").read_text()
+    assert re.findall(r"^## `millstream (\w+)", text, re.MULTILINE) == list(commands())
+
+
+def public_methods(cls: type[Any]) -> list[str]:
+    return [
+        name
+        for name, member in inspect.getmembers(cls)
+        if not name.startswith("_") and (callable(member) or isinstance(member, property))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "cls"),
+    [
+        ("app", App),
+        ("stream", Stream),
+        ("table", Table),
+        ("grouped", Grouped),
+        ("grouped", WindowedGrouped),
+        ("driver", TestDriver),
+    ],
+)
+def test_every_method_of_the_dsl(prefix: str, cls: type[Any]) -> None:
+    text = (REFERENCE / "streams.md").read_text()
+    told = set(re.findall(rf"`{prefix}\.(\w+)", text))
+    assert [name for name in public_methods(cls) if name not in told] == []
+
+
+def test_every_public_name_of_streams() -> None:
+    text = (REFERENCE / "streams.md").read_text()
+    told = set(re.findall(r"`(\w+)", text))
+    assert [name for name in millstream.streams.__all__ if name not in told] == []
+
+
+@pytest.mark.parametrize("package", ["log", "streams", "connect", "connectors"])
+def test_every_file_is_on_the_map_of_its_package(package: str) -> None:
+    root = REFERENCE.parents[1] / package
+    readme = (root / "README.md").read_text()
+    told = set(re.findall(r"[\w]+\.py", readme))
+    files = {path.name for path in root.rglob("*.py")} - {"__init__.py"}
+    assert (sorted(files - told), sorted(told - files)) == ([], [])
+
+
+def test_readmes_of_folders_are_short() -> None:
+    lines = {
+        path.parent.name: len(path.read_text().splitlines())
+        for path in REFERENCE.parents[1].glob("*/README.md")
+    }
+    assert {name: count for name, count in lines.items() if count > 60} == {}
