@@ -39,8 +39,10 @@ def write(folder: Path, name: str, text: str) -> str:
         ("one.json", '{"name": "f", "connector": "files", "path": "a.csv", "topic": "t"}'),
         (
             "kafka.json",
-            '{"name": "f", "config": {"connector.class": "files", "path": "a.csv", '
-            '"topic": "t", "tasks.max": "1", "errors.tolerance": "all"}}',
+            (
+                '{"name": "f", "config": {"connector.class": "files", "path": "a.csv", '
+                '"topic": "t", "tasks.max": "1", "errors.tolerance": "all"}}'
+            ),
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import orjson
@@ -28,10 +29,8 @@ def test_json_comes_back_as_it_went(value: Any) -> None:
 @given(st.binary(max_size=40))
 def test_no_bytes_make_a_converter_raise_anything_else(data: bytes) -> None:
     for converter in (JsonConverter(), StringConverter(), BytesConverter()):
-        try:
+        with contextlib.suppress(ConversionError):
             converter.from_log(data)
-        except ConversionError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize("converter", [JsonConverter(), StringConverter(), BytesConverter()])

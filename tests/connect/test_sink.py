@@ -285,7 +285,7 @@ def test_dead_letters_are_written_once_though_the_sink_dies_behind_them() -> Non
 
 
 def test_letters_of_other_connectors_and_older_offsets_do_not_count() -> None:
-    """Two sinks share a dead-letter topic; each writes its own letters, also for the same record."""
+    """Two sinks share a dead-letter topic; each writes its own letters for the same records."""
 
     async def check() -> None:
         async with open_log("memory:") as log:

@@ -52,7 +52,7 @@ def test_a_function_is_a_source_and_stays_a_function() -> None:
             yield {"letter": letter}, i
 
     async def check() -> None:
-        assert [item async for item in all_letters(None)][0] == ({"letter": "a"}, 0)
+        assert await anext(all_letters(None)) == ({"letter": "a"}, 0)
         async with open_log("memory:") as log:
             done: list[tuple[int, int | None]] = []
             await all_letters.run(log, until_end=True, progress=lambda *counts: done.append(counts))
@@ -284,7 +284,7 @@ class PartsConfig(SourceConfig):
 
 
 class PartsTask(SourceTask):
-    """Each part has three records, some with topic, partition, timestamp and headers of their own."""
+    """Each part has three records, some with a topic, timestamp and headers of their own."""
 
     def __init__(self, parts: Sequence[int]) -> None:
         self._parts = list(parts)

@@ -98,8 +98,13 @@ class FileSourceConfig(SourceConfig):
         return self.compression == "gzip"
 
     def format_of(self, path: str) -> str:
-        """`csv` or `jsonl`, or empty when neither the setting nor the name says."""
-        if self.format:
-            return self.format
-        name = path.removesuffix(".gz")
-        return next((kind for end, kind in _FORMAT_BY_SUFFIX.items() if name.endswith(end)), "")
+        """`csv` or `jsonl`: as set, or as the file's name says, or else the pattern's.
+
+        Empty when nothing says, which `faults` does not let pass.
+        """
+        return self.format or _format_named(path) or _format_named(self.path.rstrip("*"))
+
+
+def _format_named(path: str) -> str:
+    name = path.removesuffix(".gz")
+    return next((kind for end, kind in _FORMAT_BY_SUFFIX.items() if name.endswith(end)), "")

@@ -21,7 +21,7 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_MS_PER_UNIT: Mapping[str, float] = {"s": 1000, "ms": 1, "us": 0.001}
+_MS_PER_UNIT: Mapping[str, tuple[int, int]] = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000)}
 _BOOLEANS = {"true": True, "t": True, "yes": True, "1": True} | {
     "false": False,
     "f": False,
@@ -140,18 +140,20 @@ def event_time_ms(value: Any, unit: str) -> int:
         unit: What a number, or text of digits, counts since the epoch: `s`, `ms` or `us`.
 
     Raises:
-        ValueError: it is neither, or there is none.
+        ValueError: it is neither, or before 1970 (Kafka has no such timestamps).
     """
+    timestamp: float | None = None
     if isinstance(value, str):
         try:
-            return _iso_ms(value)
+            timestamp = _iso_ms(value)
         except ValueError:
             value = _number_or_none(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        timestamp = math.floor(value * _MS_PER_UNIT[unit])
-        if 0 <= timestamp <= INT64_MAX:
-            return timestamp
-    raise ValueError("is not a time: ISO 8601, or a number since the epoch")
+        times, divided_by = _MS_PER_UNIT[unit]
+        timestamp = value * times // divided_by
+    if timestamp is None or not 0 <= timestamp <= INT64_MAX:
+        raise ValueError("is not a time: ISO 8601, or a number since the epoch")
+    return int(timestamp)
 
 
 def _number_or_none(text: str) -> float | None:
