@@ -14,15 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from millstream.log.interface import Consumer, Log, Producer
 from millstream.log.record import OffsetAndMetadata, TopicPartition
 
+from .journal import Journal
 from .state import Changes, Checkpoint, Store
 from .state_thread import StateThread
 
-__all__ = ["Journal", "StoreChanges", "commit"]
+__all__ = ["Changelog", "StoreChanges", "commit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changelog:
+    """Where a store's changes go."""
+
+    partition: TopicPartition
+    topic_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,68 +38,57 @@ class StoreChanges:
 
     store: Store
     changes: Changes
-    changelog: TopicPartition | None
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """What a commit writes to."""
-
-    log: Log
-    producer: Producer
-    consumer: Consumer
-    transactional: bool
-    thread: StateThread
-    topic_ids: Mapping[str, str]
-    """Of the changelogs."""
+    changelog: Changelog | None
 
 
 async def commit(
     journal: Journal,
+    thread: StateThread,
     stores: Sequence[StoreChanges],
     offsets: Mapping[TopicPartition, OffsetAndMetadata],
     now_ms: int,
 ) -> None:
     """Commit what was sent to the producer, what the stores prepared, and these offsets.
 
-    A transaction must be open. When this raises, it is either still open or its fate is unknown:
-    the caller aborts it, rolls the stores back, and restores them from what the log says.
+    When this raises, the transaction is still open or its fate is unknown: the caller resets the
+    journal, forgets the stores' changes, and restores the stores from what the log says.
 
     Raises:
         LogError: the log refused; see above.
         StateStoreError: the log has the commit, a backing has not. A restart mends it.
     """
     producer = journal.producer
+    await journal.begin()
     for entry in stores:
         if entry.changelog is not None:
             await producer.send_batch(
-                entry.changelog.topic,
+                entry.changelog.partition.topic,
                 entry.changes.values,
                 keys=entry.changes.keys,
-                partition=entry.changelog.partition,
+                partition=entry.changelog.partition.partition,
             )
-    if journal.transactional:
+    if journal.is_transactional:
         await producer.send_offsets(offsets, group=journal.consumer.group_metadata())
         await producer.commit_transaction()
+        journal.ended()
     else:
         await producer.flush()
         await journal.consumer.commit(offsets)
 
-    # The task is the only writer of its changelog partition (others are fenced), so that where the
-    # partition ends now is where this commit ended it.
-    ends = await journal.log.end_offsets([e.changelog for e in stores if e.changelog is not None])
-    writes = []
-    for entry in stores:
-        checkpoint = None
-        if entry.changelog is not None:
-            topic_id = journal.topic_ids[entry.changelog.topic]
-            checkpoint = Checkpoint(ends[entry.changelog], now_ms, topic_id)
-        write = partial(entry.store.apply, checkpoint)
-        if entry.store.backing.blocking:
-            writes.append(write)
-        else:
-            write()
-    if writes:
-        await journal.thread.run(lambda: [write() for write in writes])
+    writes = [(entry.store, await _checkpoint(journal, entry, now_ms)) for entry in stores]
+    await thread.run(lambda: [store.apply(checkpoint) for store, checkpoint in writes])
     for entry in stores:
         entry.store.settle()
+
+
+async def _checkpoint(journal: Journal, entry: StoreChanges, now_ms: int) -> Checkpoint | None:
+    """How far the changelog of a store reaches with this commit.
+
+    The task is the only writer of its changelog partition, others are fenced, so that where the
+    partition ends now is where this commit ended it.
+    """
+    if entry.changelog is None:
+        return None
+    partition = entry.changelog.partition
+    ends = await journal.log.end_offsets([partition])
+    return Checkpoint(ends[partition], now_ms, entry.changelog.topic_id)

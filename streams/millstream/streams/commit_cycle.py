@@ -11,11 +11,14 @@ from typing import Final
 
 from millstream.log.record import OffsetAndMetadata, TopicPartition
 
-from .commit import Journal, StoreChanges, commit
+from .commit import Changelog, StoreChanges, commit
+from .internal_topics import RunTopics
+from .journal import Journal
 from .output_topics import OutputTopics
 from .repartition_purge import RepartitionPurge
 from .run_context import RunContext
 from .running_tasks import RunningTask, offset_metadata
+from .state_thread import StateThread
 from .topology import changelog_topic
 
 __all__ = ["CommitCycle"]
@@ -30,20 +33,22 @@ INTERVAL_MAX_MS: Final = 1_000
 class CommitCycle:
     """The commits of one worker."""
 
-    def __init__(self, context: RunContext, journal: Journal, partitions: dict[str, int]) -> None:
-        log = context.log
+    def __init__(
+        self, context: RunContext, journal: Journal, thread: StateThread, topics: RunTopics
+    ) -> None:
         self._app_id = context.app_id
         self._clock = context.clock
         self._interval_min_ms = context.app.commit_interval_ms
         self._interval_ms = self._interval_min_ms
         self._committed_ms = self._clock.monotonic_ms()
         self._journal = journal
-        self._outputs = OutputTopics(log, journal.producer, context.names, partitions)
+        self._thread = thread
+        self._topics = topics
+        self._outputs = OutputTopics(journal, context.names, topics.partitions)
         repartition = [
             context.names.in_log(topic.name) for topic in context.topology.repartition_topics
         ]
-        self._purge = RepartitionPurge(log, repartition, self._committed_ms)
-        self._in_transaction = False
+        self._purge = RepartitionPurge(context.log, repartition, self._committed_ms)
         self.commits = 0
 
     @property
@@ -57,7 +62,7 @@ class CommitCycle:
             await running.task.drain()
         outputs = running.task.take_outputs()
         if outputs:
-            await self._begin()
+            await self._journal.begin()
             await self._outputs.send(outputs)
 
     def wait_ms(self, tasks: Iterable[RunningTask], idle_ms: int) -> int:
@@ -81,13 +86,12 @@ class CommitCycle:
         """Commit everything the tasks have processed, up to these positions.
 
         Raises:
-            LogError: see `commit`; then `abort`, and open the tasks anew.
+            LogError: see `commit`.
         """
         dirty = [running for running in tasks if running.is_dirty]
         if not dirty:
             return
         started_ms = self._clock.monotonic_ms()
-        await self._begin()
         changes: list[StoreChanges] = []
         for running in dirty:
             running.task.flush()
@@ -100,38 +104,30 @@ class CommitCycle:
             for running in dirty
             for partition in running.inputs
         }
-        await commit(self._journal, changes, offsets, self._clock.wall_ms())
-        self._in_transaction = False
+        await commit(self._journal, self._thread, changes, offsets, self._clock.wall_ms())
         for running in dirty:
             running.is_dirty = False
         self._note(offsets, started_ms)
         await self._purge.run_if_due(self._committed_ms)
 
-    async def abort(self) -> None:
-        """Nothing since the last commit happened."""
-        if self._in_transaction:
-            self._in_transaction = False
-            await self._journal.producer.abort_transaction()
-
     async def purge(self) -> None:
         """Delete consumed records of repartition topics now."""
         await self._purge.run(self._clock.monotonic_ms())
-
-    async def _begin(self) -> None:
-        if self._journal.transactional and not self._in_transaction:
-            await self._journal.producer.begin_transaction()
-            self._in_transaction = True
 
     def _prepare(self, running: RunningTask) -> Collection[StoreChanges]:
         prepared: list[StoreChanges] = []
         for name, store in running.stores.items():
             changes = store.prepare()
             if changes.keys:
-                changelog = TopicPartition(changelog_topic(self._app_id, name), running.partition)
-                prepared.append(StoreChanges(store, changes, changelog if store.logged else None))
+                changelog = self._changelog(name, running.partition) if store.logged else None
+                prepared.append(StoreChanges(store, changes, changelog))
             else:
                 store.settle()
         return prepared
+
+    def _changelog(self, store: str, partition: int) -> Changelog:
+        topic = changelog_topic(self._app_id, store)
+        return Changelog(TopicPartition(topic, partition), self._topics.ids[topic])
 
     def _note(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], started_ms: int) -> None:
         self.commits += 1

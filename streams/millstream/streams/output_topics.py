@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from millstream.log.format.partitioner import partitions_for_keys
-from millstream.log.interface import Log, Producer
 
+from .journal import Journal
 from .outputs import OutputColumns
 from .topic_names import TopicNames
 
@@ -19,11 +19,8 @@ _START_SIZE_BYTES = 8
 class OutputTopics:
     """The way from a task's output columns to the log's topics."""
 
-    def __init__(
-        self, log: Log, producer: Producer, names: TopicNames, partitions: dict[str, int]
-    ) -> None:
-        self._log = log
-        self._producer = producer
+    def __init__(self, journal: Journal, names: TopicNames, partitions: dict[str, int]) -> None:
+        self._journal = journal
         self._names = names
         self._partitions = partitions
         """Partition counts of the topics known to exist, by their names in the log."""
@@ -35,12 +32,12 @@ class OutputTopics:
             self.records += len(columns.values)
             topic = self._names.in_log(columns.topic)
             if topic not in self._partitions:
-                created = await self._log.create_topic(topic, exist_ok=True)
+                created = await self._journal.log.create_topic(topic, exist_ok=True)
                 self._partitions[topic] = created.partitions
             if columns.windowed_keys and self._partitions[topic] > 1:
                 await self._send_windowed(topic, columns)
             else:
-                await self._producer.send_batch(
+                await self._journal.producer.send_batch(
                     topic,
                     columns.values,
                     keys=columns.keys,
@@ -56,7 +53,7 @@ class OutputTopics:
             rows_of.setdefault(partition, []).append(row)
         for partition, rows in rows_of.items():
             headers = columns.headers
-            await self._producer.send_batch(
+            await self._journal.producer.send_batch(
                 topic,
                 [columns.values[row] for row in rows],
                 keys=[columns.keys[row] for row in rows],

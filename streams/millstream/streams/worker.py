@@ -25,13 +25,13 @@ from millstream.log.errors import (
     RebalanceInProgressError,
     UnknownMemberError,
 )
-from millstream.log.interface import Consumer, Producer
+from millstream.log.interface import Consumer
 from millstream.log.record import RecordBatch, TopicPartition
 
-from .commit import Journal
 from .commit_cycle import CommitCycle
 from .global_tables import GlobalTables
 from .internal_topics import RunTopics, prepare_topics
+from .journal import Journal
 from .queries import StoreView, spec_named
 from .run_context import RunContext
 from .running_tasks import RunningTask, RunningTasks
@@ -97,18 +97,18 @@ class Worker:
             ProcessingError, SerdeError: a record failed; nothing of it is committed.
             MillstreamError: the log or a store failed.
         """
-        self._topics = await prepare_topics(self._context)
+        context = self._context
+        self._topics = await prepare_topics(context)
         async with AsyncExitStack() as stack:
             stack.callback(self._thread.close)
             stack.push_async_callback(self._globals.close)
             await self._globals.load()
-            # Opening the producer ends what a previous run left open: before offsets are read.
-            producer = await stack.enter_async_context(self._new_producer())
             self._consumer = await stack.enter_async_context(self._new_consumer())
-            self._cycle = self._new_cycle(producer)
+            self._journal = await stack.enter_async_context(self._new_journal())
+            self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
             stack.push_async_callback(self._lose_all)
             if until_end:
-                self._end = await EndOfInput.now(self._context, self._topics)
+                self._end = await EndOfInput.now(context, self._topics)
             await self._subscribe()
             await self._loop(stop)
             return self._end is not None and self._end.is_over
@@ -151,24 +151,11 @@ class Worker:
 
     # Opening.
 
-    def _new_producer(self) -> Producer:
-        return self._context.log.producer(
-            transactional_id=self._transactional_id, config=_PRODUCER_CONFIG
-        )
-
     def _new_consumer(self) -> Consumer:
         return self._context.log.consumer(group=self._context.app_id, config=_CONSUMER_CONFIG)
 
-    def _new_cycle(self, producer: Producer) -> CommitCycle:
-        journal = Journal(
-            self._context.log,
-            producer,
-            self._consumer,
-            self._transactional_id is not None,
-            self._thread,
-            self._topics.ids,
-        )
-        return CommitCycle(self._context, journal, self._topics.partitions)
+    def _new_journal(self) -> Journal:
+        return Journal(self._context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG)
 
     async def _subscribe(self) -> None:
         sources = {
@@ -288,7 +275,7 @@ class Worker:
         self._recoveries += 1
         if self._recoveries > RECOVERIES_MAX:
             raise error
-        await self._cycle.abort()
+        await self._journal.reset()
         await self._lose_all()
         if not isinstance(error, _GROUP_MOVED_ON):  # else the next poll brings the new assignment
             await self._take_over(self._consumer.assignment())
@@ -359,7 +346,7 @@ class Worker:
 
     async def _lost(self, partitions: Collection[TopicPartition]) -> None:
         """Others have them. The transaction held the work of all tasks: all begin again."""
-        await self._cycle.abort()
+        await self._journal.reset()
         await self._lose_all()
         kept = self._consumer.assignment() - set(partitions)
         await self._take_over(kept)
