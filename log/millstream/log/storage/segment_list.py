@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import CorruptRecordError
-from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, decode_batch
+from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, decode_batch, parse_header
 from .segment import Segment
 from .txn_index import AbortedTransaction
 
@@ -139,19 +139,17 @@ def _cut(segment: Segment, position: int, data: bytes, begin: int, limit: int) -
 
     `data` lies at `position`; a batch that is to be kept, or the end, is at `begin` in it.
     """
-    end = begin
-    next_offset = limit
+    end, last = begin, None
     size = len(data)
     while size - end >= HEADER_SIZE_BYTES:
         base_offset, length = _OFFSET_AND_LENGTH.unpack_from(data, end)
-        if base_offset >= limit:
-            break
         if length < HEADER_SIZE_BYTES - LENGTH_END:
             raise segment.damaged(position + end, f"a batch cannot have length {length}")
-        if end + length + LENGTH_END > size:
-            next_offset = base_offset
+        if base_offset >= limit or end + length + LENGTH_END > size:
             break
+        last = end
         end += length + LENGTH_END
+    next_offset = limit if last is None else parse_header(data, last).last_offset + 1
     return Fetched(data[:end], next_offset)
 
 

@@ -1,0 +1,549 @@
+"""One partition on a disk in memory: what may be written, what can be read, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from millstream.log.config import TopicConfig
+from millstream.log.errors import (
+    CorruptRecordError,
+    LogClosedError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    StorageError,
+)
+from millstream.log.format.codec import decode_batch, parse_header
+from millstream.log.format.control import encode_control_batch
+from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.storage.partition import Partition
+from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
+from shared.partitions import (
+    NOW_MS,
+    SMALL,
+    batch,
+    check_indexes,
+    flush,
+    new_partition,
+    read_all,
+)
+
+
+def fresh(config: TopicConfig = SMALL, durability: str = "fsync") -> Partition:
+    return new_partition(MemoryFiles(), config=config, durability=durability)[1]
+
+
+def values(partition: Partition, isolation: str = "read_uncommitted") -> list[bytes]:
+    return [read.value for read in read_all(partition, isolation)]
+
+
+def offsets(partition: Partition) -> tuple[int, int, int, int]:
+    return (
+        partition.log_start_offset,
+        partition.last_stable_offset,
+        partition.high_watermark,
+        partition.log_end_offset,
+    )
+
+
+def test_nothing_is_readable_before_the_flush() -> None:
+    partition = fresh()
+    info = partition.append(batch([b"a", b"b"]), NOW_MS)
+    assert info == (0, 1, -1, False)
+    assert offsets(partition) == (0, 0, 0, 2)
+    assert partition.unflushed
+    assert partition.read(0, size_bytes_max=1000).data == b""
+    flush(partition)
+    assert offsets(partition) == (0, 2, 2, 2)
+    assert not partition.unflushed
+    assert values(partition) == [b"a", b"b"]
+
+
+def test_a_flush_covers_what_was_there_when_it_began() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"]), NOW_MS)
+    running = partition.start_flush()
+    assert running is not None
+    assert running.offset == 1
+    partition.append(batch([b"b"]), NOW_MS)
+    assert partition.start_flush() is None  # one at a time
+    running.run()
+    partition.finish_flush(running, None)
+    assert offsets(partition) == (0, 1, 1, 2)
+    assert values(partition) == [b"a"]
+    flush(partition)
+    assert values(partition) == [b"a", b"b"]
+    assert partition.start_flush() is None
+
+
+def test_durability_os_acknowledges_at_once() -> None:
+    partition = fresh(durability="os")
+    partition.append(batch([b"a"]), NOW_MS)
+    assert offsets(partition) == (0, 1, 1, 1)
+    assert not partition.unflushed
+    assert partition.start_flush() is None
+
+
+def test_durability_os_flushes_closed_segments() -> None:
+    partition = fresh(durability="os")
+    while not partition.unflushed:
+        partition.append(batch([b"a" * 50]), NOW_MS)
+    running = partition.start_flush()
+    assert running is not None
+    assert running.offset == partition.log_end_offset - 1
+    running.run()
+    partition.finish_flush(running, None)
+    assert partition.recovery_point == partition.log_end_offset - 1
+    assert not partition.unflushed
+
+
+def test_the_broker_sets_offset_and_leader_epoch_and_nothing_else() -> None:
+    partition = fresh()
+    sent = batch([b"a", b"b"])
+    for _ in range(2):
+        partition.append(sent, NOW_MS)
+    flush(partition)
+    data = partition.read(2, size_bytes_max=1).data
+    header = parse_header(data)
+    assert (header.base_offset, header.leader_epoch) == (2, 0)
+    assert data[8:12] + data[16:] == sent[8:12] + sent[16:]
+
+
+def test_the_first_batch_comes_whole_however_small_the_limit() -> None:
+    partition = fresh()
+    for name in (b"a", b"b" * 300, b"c"):
+        partition.append(batch([name]), NOW_MS)
+    flush(partition)
+    sizes = [len(batch([name])) for name in (b"a", b"b" * 300, b"c")]
+    assert len(partition.read(0, size_bytes_max=1).data) == sizes[0]
+    assert len(partition.read(1, size_bytes_max=1).data) == sizes[1]
+    assert len(partition.read(0, size_bytes_max=sizes[0] + sizes[1] - 1).data) == sizes[0]
+    assert len(partition.read(0, size_bytes_max=sizes[0] + sizes[1]).data) == sum(sizes[:2])
+
+
+def test_a_batch_may_begin_before_the_offset_asked_for() -> None:
+    partition = fresh()
+    partition.append(batch([b"a", b"b", b"c"]), NOW_MS)
+    flush(partition)
+    assert parse_header(partition.read(2, size_bytes_max=1000).data).base_offset == 0
+
+
+def test_reading_where_there_is_nothing() -> None:
+    partition = fresh()
+    partition.append(batch([b"a", b"b"]), NOW_MS)
+    assert partition.read(2, size_bytes_max=10).data == b""
+    for offset in (-1, 3):
+        with pytest.raises(OffsetOutOfRangeError, match=f"orders-0: offset {offset} .* 0 to 2"):
+            partition.read(offset, size_bytes_max=10)
+
+
+def test_many_small_batches_are_read_whole() -> None:
+    """More than are walked through one by one: the index says where to begin."""
+    partition = fresh(replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=500))
+    for i in range(1_000):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+        if i == 900:
+            flush(partition)
+    wanted = [b"%d" % i for i in range(901)]
+    for size_bytes_max in (500, 30_000, 1 << 20):
+        found = [read.value for read in read_all(partition, size_bytes_max=size_bytes_max)]
+        assert found == wanted
+    flush(partition)
+    partition._segments.active.seal()
+    assert len(read_all(partition, size_bytes_max=40_000)) == 1_000
+
+
+@pytest.mark.parametrize("compression", range(5))
+def test_compressed_batches_pass_through(compression: int) -> None:
+    partition = fresh()
+    sent = batch([b"a" * 100, b"b" * 100], compression=compression)
+    partition.append(sent, NOW_MS)
+    flush(partition)
+    assert values(partition) == [b"a" * 100, b"b" * 100]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda sent: sent[:-1], "too early"),
+        (lambda sent: sent + b"x", "bytes were sent"),
+        (lambda sent: sent + sent, "bytes were sent"),
+        (lambda sent: sent[:30] + b"\xff" + sent[31:], "CRC"),
+        (lambda sent: b"", "61 bytes"),
+        (lambda sent: bytes(len(sent)), "magic"),
+    ],
+)
+def test_damaged_batches_are_refused(what: object, message: str) -> None:
+    partition = fresh()
+    with pytest.raises(CorruptRecordError, match=message):
+        partition.append(what(batch([b"a"])), NOW_MS)  # type: ignore[operator]
+    assert partition.log_end_offset == 0
+    partition.append(batch([b"a"]), NOW_MS)
+
+
+def test_control_batches_are_not_taken_from_clients() -> None:
+    marker = encode_control_batch(
+        producer_id=1, producer_epoch=0, commit=True, coordinator_epoch=0, timestamp=0
+    )
+    with pytest.raises(CorruptRecordError, match="control batch"):
+        fresh().append(marker, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [batch([b"a"], producer_id=1), batch([b"a"], transactional=True)],
+    ids=["no sequence", "no producer"],
+)
+def test_half_an_identity_is_refused(sent: bytes) -> None:
+    with pytest.raises(CorruptRecordError, match="producer id"):
+        fresh().append(sent, NOW_MS)
+
+
+def test_a_batch_over_the_limit_is_refused() -> None:
+    sent = batch([b"x" * 500])
+    partition = fresh(replace(SMALL, max_message_bytes=len(sent) - 1))
+    with pytest.raises(RecordTooLargeError, match=r"orders-0.*max\.message\.bytes is"):
+        partition.append(sent, NOW_MS)
+    fresh(replace(SMALL, max_message_bytes=len(sent))).append(sent, NOW_MS)
+
+
+def test_log_append_time() -> None:
+    partition = fresh(replace(SMALL, message_timestamp_type="LogAppendTime"))
+    assert partition.append(batch([b"a", b"b"], timestamp=5), NOW_MS).timestamp == NOW_MS
+    flush(partition)
+    data = partition.read(0, size_bytes_max=1000).data
+    header = parse_header(data)
+    assert header.is_log_append_time
+    assert decode_batch(data, 0, header).timestamps == [NOW_MS, NOW_MS]
+    assert values(partition) == [b"a", b"b"]  # checks the checksum
+    assert partition.offset_for_time(NOW_MS) == 0
+
+
+def test_segments_roll_when_full() -> None:
+    partition = fresh()
+    for i in range(40):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    flush(partition)
+    segments = list(partition._segments)
+    assert len(segments) > 3
+    assert all(segment.size_bytes <= SMALL.segment_bytes for segment in segments)
+    assert values(partition) == [b"%d" % i for i in range(40)]
+    check_indexes(partition)
+
+
+def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
+    partition = fresh()
+    for name in (b"a", b"b" * 5000, b"c"):
+        partition.append(batch([name]), NOW_MS)
+    flush(partition)
+    assert [segment.base_offset for segment in partition._segments] == [0, 1, 2]
+    assert values(partition) == [b"a", b"b" * 5000, b"c"]
+
+
+def test_segments_roll_by_the_time_of_their_records() -> None:
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for timestamp in (5_000, 6_000, 5_500, 6_001, 7_001, 7_002):
+        partition.append(batch([b"a"], timestamp=timestamp), NOW_MS)
+    assert [segment.base_offset for segment in partition._segments] == [0, 3, 5]
+
+
+def test_segments_without_times_roll_by_the_clock() -> None:
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for now_ms in (5_000, 6_000, 6_001, 7_000):
+        partition.append(batch([b"a"], timestamp=-1), now_ms)
+    assert [segment.base_offset for segment in partition._segments] == [0, 2]
+
+
+def test_markers_do_not_roll_by_the_records_time() -> None:
+    """A marker has the wall clock's time, the records beside it may be years old."""
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for epoch in range(3):
+        sent = batch(
+            [b"a"], producer_id=1, epoch=epoch, sequence=0, transactional=True, timestamp=5
+        )
+        partition.append(sent, NOW_MS)
+        partition.append_marker(1, epoch + 1, commit=True, coordinator_epoch=0, now_ms=NOW_MS)
+    assert len(partition._segments) == 1
+
+
+def test_segments_roll_when_an_index_is_full() -> None:
+    config = replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=0, segment_index_bytes=40)
+    partition = fresh(config)
+    for i in range(20):
+        partition.append(batch([b"a"], timestamp=i), NOW_MS)
+    flush(partition)
+    assert all(segment.time_index.count <= 4 for segment in partition._segments)
+    assert len(partition._segments) > 3
+    assert len(values(partition)) == 20
+
+
+def test_segments_roll_before_offsets_outgrow_the_index() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"]), NOW_MS)
+    partition.log_end_offset = (1 << 31) - 1
+    partition.append(batch([b"b"]), NOW_MS)
+    assert len(partition._segments) == 1
+    partition.append(batch([b"c"]), NOW_MS)
+    assert [segment.base_offset for segment in partition._segments] == [0, 1 << 31]
+
+
+def test_a_duplicate_is_answered_with_the_original_offset() -> None:
+    partition = fresh()
+    first = batch([b"a", b"b"], producer_id=1, epoch=0, sequence=0)
+    partition.append(first, NOW_MS)
+    partition.append(batch([b"c"], producer_id=1, epoch=0, sequence=2), NOW_MS)
+    assert partition.append(first, NOW_MS) == (0, 1, -1, True)
+    flush(partition)
+    assert values(partition) == [b"a", b"b", b"c"]
+
+
+def send(partition: Partition, producer_id: int, epoch: int, sequence: int, value: bytes) -> int:
+    sent = batch(
+        [value], producer_id=producer_id, epoch=epoch, sequence=sequence, transactional=True
+    )
+    return partition.append(sent, NOW_MS).base_offset
+
+
+def end(partition: Partition, producer_id: int, epoch: int, *, commit: bool) -> int:
+    return partition.append_marker(
+        producer_id, epoch, commit=commit, coordinator_epoch=0, now_ms=NOW_MS
+    )
+
+
+def test_an_open_transaction_holds_the_last_stable_offset() -> None:
+    partition = fresh()
+    partition.append(batch([b"before"]), NOW_MS)
+    send(partition, 1, 0, 0, b"in")
+    partition.append(batch([b"beside"]), NOW_MS)
+    flush(partition)
+    assert offsets(partition) == (0, 1, 3, 3)
+    assert partition.has_open_transaction(1)
+    assert partition.open_transactions() == {1: 0}
+    assert values(partition, "read_committed") == [b"before"]
+    assert values(partition) == [b"before", b"in", b"beside"]
+    assert end(partition, 1, 1, commit=True) == 3
+    assert not partition.has_open_transaction(1)
+    assert partition.last_stable_offset == 1  # the marker may still be lost
+    flush(partition)
+    assert offsets(partition) == (0, 4, 4, 4)
+    assert values(partition, "read_committed") == [b"before", b"in", b"beside"]
+
+
+def test_aborted_records_are_named_to_the_reader() -> None:
+    partition = fresh()
+    send(partition, 1, 0, 0, b"no")
+    send(partition, 2, 0, 0, b"yes")
+    end(partition, 1, 1, commit=False)
+    end(partition, 2, 1, commit=True)
+    send(partition, 1, 1, 0, b"yes too")
+    end(partition, 1, 2, commit=True)
+    flush(partition)
+    assert partition.read(0, size_bytes_max=10_000).aborted == ((1, 0),)
+    assert partition.read(0, size_bytes_max=10_000, isolation="read_uncommitted").aborted == ()
+    assert values(partition, "read_committed") == [b"yes", b"yes too"]
+
+
+def test_an_abort_is_found_from_segments_before_its_marker() -> None:
+    partition = fresh()
+    send(partition, 1, 0, 0, b"no")
+    for _ in range(30):
+        partition.append(batch([b"x" * 50]), NOW_MS)
+    end(partition, 1, 1, commit=False)
+    for _ in range(30):
+        partition.append(batch([b"x" * 50]), NOW_MS)
+    send(partition, 2, 0, 0, b"no")
+    end(partition, 2, 1, commit=False)
+    flush(partition)
+    assert partition.read(0, size_bytes_max=1).aborted == ((1, 0),)
+    assert partition.read(15, size_bytes_max=1).aborted == ((1, 0),)
+    assert partition.read(40, size_bytes_max=1).aborted == ()
+    assert set(values(partition, "read_committed")) == {b"x" * 50}
+
+
+def test_a_marker_is_written_once() -> None:
+    partition = fresh()
+    send(partition, 1, 0, 0, b"a")
+    assert end(partition, 1, 1, commit=True) == 1
+    assert end(partition, 1, 1, commit=True) == 1
+    assert partition.log_end_offset == 2
+
+
+def test_offset_for_time() -> None:
+    partition = fresh()
+    times = [50, 10, 70, 30, 90, 90, 20, 110] * 6
+    for i, time in enumerate(times):
+        partition.append(batch([b"x"], timestamp=time + i), NOW_MS)
+    assert partition.offset_for_time(0) is None  # nothing is readable yet
+    flush(partition)
+    stamped = [time + i for i, time in enumerate(times)]
+    for wanted in range(0, 170, 3):
+        first = next((i for i, time in enumerate(stamped) if time >= wanted), None)
+        assert partition.offset_for_time(wanted) == first, wanted
+
+
+def test_offset_for_time_looks_inside_batches_and_past_markers() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"] * 5, timestamp=100), NOW_MS)
+    sent = batch([b"a"], producer_id=1, epoch=0, sequence=0, transactional=True, timestamp=200)
+    partition.append(sent, NOW_MS)
+    end(partition, 1, 1, commit=True)
+    flush(partition)
+    assert partition.offset_for_time(103) == 3
+    assert partition.offset_for_time(105) == 5
+    assert partition.offset_for_time(201) is None
+
+
+def test_delete_records_hides_at_once() -> None:
+    partition = fresh()
+    for i in range(40):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    with pytest.raises(OffsetOutOfRangeError, match="before 7 cannot be deleted"):
+        partition.delete_records(7)
+    flush(partition)
+    assert partition.delete_records(17) == 17
+    assert partition.delete_records(5) == 17
+    assert values(partition) == [b"%d" % i for i in range(17, 40)]
+    with pytest.raises(OffsetOutOfRangeError):
+        partition.read(16, size_bytes_max=10)
+    assert partition.offset_for_time(0) == 17
+    assert partition.delete_records(40) == 40
+    assert offsets(partition) == (40, 40, 40, 40)
+    assert len(partition._segments) == 1
+
+
+def test_delete_records_under_an_open_transaction() -> None:
+    partition = fresh()
+    send(partition, 1, 0, 0, b"a")
+    send(partition, 1, 0, 1, b"b")
+    flush(partition)
+    assert offsets(partition) == (0, 0, 2, 2)
+    partition.delete_records(1)
+    assert offsets(partition) == (1, 1, 2, 2)
+
+
+def test_segments_dropped_during_a_flush_are_kept_open_until_it_ends() -> None:
+    partition = fresh(durability="os")
+    for i in range(40):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    running = partition.start_flush()
+    assert running is not None
+    partition.delete_records(40)
+    assert partition.take_dropped() == []
+    running.run()
+    partition.finish_flush(running, None)
+    assert len(partition.take_dropped()) == 3
+    assert partition.take_dropped() == []
+
+
+def failing_once(kind: str, code: str = "EIO") -> SimFiles:
+    """A disk whose next operation of this kind fails, once it is armed."""
+    files = SimFiles()
+
+    def fail(operation: Operation) -> OSError | None:
+        if operation.kind != kind or not operation.path.endswith(".log"):
+            return None
+        files.on_operation = None
+        return disk_error(code, operation.path)  # type: ignore[arg-type]
+
+    files.on_operation = fail
+    return files
+
+
+def test_after_a_failed_fsync_writes_are_refused() -> None:
+    files = failing_once("fsync")
+    fail, files.on_operation = files.on_operation, None
+    partition = new_partition(files)[1]
+    partition.append(batch([b"kept"]), NOW_MS)
+    flush(partition)
+    files.on_operation = fail
+    partition.append(batch([b"in doubt"]), NOW_MS)
+    flush(partition)
+    assert partition.failed
+    assert not partition.unflushed
+    assert partition.start_flush() is None
+    assert offsets(partition) == (0, 1, 1, 2)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"takes no more writes.*Input/output error"):
+            partition.append(batch([b"x"]), NOW_MS)
+    with pytest.raises(StorageError):
+        end(partition, 1, 1, commit=True)
+    assert values(partition) == [b"kept"]
+    with pytest.raises(StorageError):
+        partition.close(clean=True)
+
+
+def test_after_a_failed_write_what_came_before_can_still_be_flushed() -> None:
+    files = failing_once("append", "ENOSPC")
+    fail, files.on_operation = files.on_operation, None
+    partition = new_partition(files)[1]
+    partition.append(batch([b"whole"]), NOW_MS)
+    files.on_operation = fail
+    with pytest.raises(StorageError, match="No space left"):
+        partition.append(batch([b"torn"]), NOW_MS)
+    with pytest.raises(StorageError):
+        partition.append(batch([b"refused"]), NOW_MS)
+    flush(partition)
+    assert offsets(partition) == (0, 1, 1, 1)
+    assert values(partition) == [b"whole"]
+
+
+def test_a_failed_read_surfaces_and_may_be_tried_again() -> None:
+    files = failing_once("read")
+    fail, files.on_operation = files.on_operation, None
+    partition = new_partition(files)[1]
+    partition.append(batch([b"a"]), NOW_MS)
+    flush(partition)
+    files.on_operation = fail
+    with pytest.raises(StorageError, match="could not be read"):
+        partition.read(0, size_bytes_max=100)
+    assert values(partition) == [b"a"]
+    files.on_operation = fail
+    with pytest.raises(StorageError, match="could not be read"):
+        partition.offset_for_time(0)
+
+
+def test_damage_in_the_middle_is_named() -> None:
+    files = MemoryFiles()
+    partition = new_partition(files)[1]
+    for _ in range(3):
+        partition.append(batch([b"a"]), NOW_MS)
+    flush(partition)
+    handle = files.open(partition._segments.active.path)
+    handle.overwrite(len(batch([b"a"])) + 8, b"\xff\xff\xff\xff")
+    with pytest.raises(CorruptRecordError, match=r"000\.log at position 69: .*restore"):
+        partition.read(0, size_bytes_max=len(batch([b"a"])) * 3 - 1)
+
+
+def test_a_closed_partition_says_so() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"]), NOW_MS)
+    partition.close()
+    partition.close()
+    for use in (
+        lambda: partition.append(batch([b"a"]), NOW_MS),
+        lambda: partition.read(0, size_bytes_max=1),
+        lambda: partition.delete_records(0),
+    ):
+        with pytest.raises(LogClosedError, match="open the log again"):
+            use()
+
+
+def test_closing_during_a_flush_waits_with_the_files() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"]), NOW_MS)
+    running = partition.start_flush()
+    assert running is not None
+    partition.close(clean=False)
+    running.run()
+    partition.finish_flush(running, None)
+    assert partition.start_flush() is None
+
+
+def test_expired_producers_are_forgotten() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0, timestamp=5), NOW_MS)
+    partition.expire_producers(NOW_MS)
+    assert partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0), NOW_MS).duplicate
+    partition.expire_producers(NOW_MS + 1)
+    assert not partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0), NOW_MS).duplicate
