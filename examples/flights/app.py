@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from millstream.streams import App, Window, tumbling
+from millstream.streams import App, Windowed, tumbling
 
 LATE_AFTER_MINUTES = 15
 
@@ -55,7 +55,7 @@ class Day:
 
 
 flights = app.topic("flights", key=str, value=Flight, partitions=4)
-airlines = app.global_table("airlines", key=str, value=Airline)
+airlines = app.global_table(app.topic("airlines", key=str, value=Airline))
 carrier_daily = app.topic("carrier-daily", value=dict, partitions=4)
 
 
@@ -79,11 +79,11 @@ def daily(day: Day, named: NamedFlight) -> Day:
 
 
 @app.stream(daily.final(), to=carrier_daily)
-def row(day: Day, key: str, window: Window) -> dict[str, Any]:
+def row(day: Day, key: Windowed[str]) -> dict[str, Any]:
     return {
-        "carrier": key,
+        "carrier": key.key,
         "name": day.name,
-        "day": window.start_time.date().isoformat(),
+        "day": key.window.start_time.date().isoformat(),
         "flights": day.flights,
         "cancelled": day.cancelled,
         "late": day.late,

@@ -7,12 +7,11 @@ directory, it goes on where it was and ends with the same table.
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -55,6 +54,7 @@ RESULT_COLUMNS = {
     "late": int,
     "delay_minutes": int,
 }
+HERE = Path(__file__).parent.resolve()
 WORST_DAYS = 10
 NEXT = """
 What to try next
@@ -141,15 +141,12 @@ def demo(directory: Path, flights: Path | None, database: str | None) -> None:
     Reads a month of flights, joins each with its airline, folds them per carrier and day, and
     writes the days to a database, exactly once. Kill it at any moment and start it again.
     """
-    with reported_errors(), ExitStack() as stack:
-        data = files("millstream.examples.flights")
-        january = stack.enter_context(as_file(data / "flights-2013-01.csv.gz"))
-        airlines = stack.enter_context(as_file(data / "airlines.csv"))
+    with reported_errors():
         directory.mkdir(parents=True, exist_ok=True)
         paths = Paths(
             directory,
-            (flights or january).resolve(),
-            airlines.resolve(),
+            (flights or HERE / "flights-2013-01.csv.gz").resolve(),
+            HERE / "airlines.csv",
             database or f"sqlite:///{directory / 'demo.db'}",
         )
         stay_with_the_input(paths)
@@ -192,9 +189,10 @@ def show(paths: Paths, result: RunResult) -> None:
         order_by=["-delay_minutes", "carrier", "day"],
         limit=WORST_DAYS,
     )
-    table = Table(title="The ten worst days: carrier_daily by minutes of delay")
-    for column in RESULT_COLUMNS:
-        table.add_column(column, justify="right" if RESULT_COLUMNS[column] is int else "left")
+    table = Table(title="The ten worst days, by minutes of delay", box=box.SIMPLE, pad_edge=False)
+    for title in ("Carrier", "Airline", "Day", "Flights", "Cancelled", "Late", "Minutes"):
+        is_text = title in {"Carrier", "Airline", "Day"}
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
     for found in rows:
         table.add_row(*(str(found[column] or 0) for column in RESULT_COLUMNS))
     console = Console()
@@ -203,5 +201,6 @@ def show(paths: Paths, result: RunResult) -> None:
         f"{result.stats.records:,} records in {result.seconds:.1f} s, from file to database: "
         f"{result.stats.records / result.seconds:,.0f} records/s",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(NEXT.format(directory=paths.directory), highlight=False)
+    console.print(NEXT.format(directory=paths.directory), highlight=False, soft_wrap=True)

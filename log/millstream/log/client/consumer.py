@@ -230,6 +230,7 @@ class EmbeddedConsumer:
 
     async def lag(self) -> dict[TopicPartition, int]:
         """Readable end minus position."""
+        await self._find_positions()
         return {
             partition: self._partitions.end_offset(partition, self._isolation) - offset
             for partition, offset in self.position().items()
