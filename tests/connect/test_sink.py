@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from millstream.connect import (
     sink,
 )
 from millstream.log import Log, TopicPartition, open_log
+from shared.told import told_by
 from shared.topics import errors_in, fill, records_of
 
 
@@ -325,19 +325,6 @@ def test_more_tasks_than_partitions_is_no_fault() -> None:
     asyncio.run(check())
 
 
-class Told(logging.Handler):
-    """Sets an event when something is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.event = asyncio.Event()
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-        self.event.set()
-
-
 def test_a_run_to_the_end_needs_its_topic() -> None:
     async def check() -> None:
         async with open_log("memory:") as log:
@@ -355,19 +342,15 @@ def test_a_run_for_ever_waits_for_its_topic_and_commits_when_cancelled() -> None
         async def waiting(records: SinkBatch) -> None:
             delivered.set()
 
-        told = Told()
-        logging.getLogger("millstream.connect").addHandler(told)
-        try:
-            async with open_log("memory:") as log:
+        async with open_log("memory:") as log:
+            with told_by("millstream.connect") as told:
                 job = asyncio.create_task(waiting.run(log, until_end=False))
                 await told.event.wait()
-                await fill(log, "later", json_values(2))
-                await delivered.wait()
-                job.cancel()
-                await asyncio.gather(job, return_exceptions=True)
-                offsets = await log.group_offsets("connect-waiting")
-        finally:
-            logging.getLogger("millstream.connect").removeHandler(told)
+            await fill(log, "later", json_values(2))
+            await delivered.wait()
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            offsets = await log.group_offsets("connect-waiting")
         assert "connector waiting waits" in told.messages[0]
         assert offsets[TopicPartition("later", 0)].offset == 2
 

@@ -80,6 +80,11 @@ class SourceConfig(ConnectorConfig):
         parse=converter_for,
         type_name="converter",
     )
+    producer_override: dict[str, Any] = setting(
+        "Settings of the log's producer (Kafka's names), `compression.type` say.",
+        default={},
+        type_name="table",
+    )
     poll_interval_ms: int = setting(
         "How long to wait after a poll that found nothing, in ms.", default=1000, minimum=1
     )
@@ -103,6 +108,11 @@ class SinkConfig(ConnectorConfig):
         default="json",
         parse=converter_for,
         type_name="converter",
+    )
+    consumer_override: dict[str, Any] = setting(
+        "Settings of the log's consumer (Kafka's names), `max.partition.fetch.bytes` say.",
+        default={},
+        type_name="table",
     )
     offset_flush_interval_ms: int = setting(
         "How often the group `connect-NAME` commits its offsets in the log, in ms.",

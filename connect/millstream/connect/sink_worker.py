@@ -97,7 +97,8 @@ class SinkTaskWorker:
         async with (
             self._log.producer(transactional_id=transactional_id) as producer,
             self._log.consumer(
-                group=f"connect-{config.name}", config={"enable.auto.commit": "false"}
+                group=f"connect-{config.name}",
+                config={**config.consumer_override, "enable.auto.commit": "false"},
             ) as consumer,
         ):
             dead_letters = SinkDeadLetters(

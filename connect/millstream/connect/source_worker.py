@@ -57,7 +57,9 @@ class SourceTaskWorker:
             config.topic, partitions=config.partitions, config=config.topic_config, exist_ok=True
         )
         transactional_id = f"connect-{config.name}-{run.id}"
-        async with self._log.producer(transactional_id=transactional_id) as producer:
+        async with self._log.producer(
+            transactional_id=transactional_id, config=config.producer_override
+        ) as producer:
             writer = SourceWriter(config, run, self._log, producer)
             context = SourceContext(
                 config.name,

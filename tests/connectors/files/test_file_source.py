@@ -1,4 +1,4 @@
-"""The file source on a log: exactly once over stops, damage with nothing lost, tails and patterns."""
+"""The file source on a log: exactly once over stops, nothing lost by damage, tails, patterns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from millstream.log import Log, open_log
 from shared.flights import JANUARY
 from shared.topics import errors_in, records_of, values_of
 
-INTEGERS = (
-    "year month day dep_time sched_dep_time dep_delay arr_time sched_arr_time arr_delay flight "
-    "air_time distance hour minute"
-).split()
+INTEGERS = [
+    *("year", "month", "day", "hour", "minute", "flight", "air_time", "distance"),
+    *("dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay"),
+]
 
 
 def flights_source(path: Path, **more: Any) -> FileSource:

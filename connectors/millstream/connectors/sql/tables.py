@@ -92,6 +92,9 @@ def open_table(connection: Connection, config: SqlSinkConfig) -> Table:
             )
         _declared_table(config, name, schema or None).create(connection)
     table = Table(name, MetaData(), schema=schema or None, autoload_with=connection)
+    for column in table.columns:
+        if isinstance(column.type, JSON):
+            column.type.none_as_null = True  # no value is NULL, not the JSON text null
     _check_table(table, config, inspect(connection).get_unique_constraints(name, schema or None))
     return table
 
@@ -125,9 +128,7 @@ def _check_table(table: Table, config: SqlSinkConfig, unique: Sequence[Any]) -> 
         faults += _column_faults(column, specs.get(column.name), writes_all=not specs)
     if config.mode == "upsert" and not _is_unique(table, config.pk, unique):
         key = ", ".join(config.pk)
-        faults.append(
-            f"({key}) is neither its primary key nor a unique constraint, as upsert needs"
-        )
+        faults.append(f"upsert needs ({key}) to be its primary key or a unique constraint")
     if faults:
         raise FatalConnectError(
             f"connector {config.name!r}: table {config.table!r} does not fit the settings: "
