@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -71,3 +73,7 @@ async def compare(workload: str, log_path: Path, expected: Path) -> None:
     batches = await read(log_path, OUTPUTS[workload])
     if not COMPARISONS[workload](batches, expected):
         raise SystemExit(f"{workload}: the output topic and {expected} differ")
+
+
+if __name__ == "__main__":
+    asyncio.run(compare(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

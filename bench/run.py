@@ -11,7 +11,6 @@ results of both are compared once before anything is timed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shutil
 import statistics
@@ -22,14 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import check
-from workloads import generate
-
-from millstream.log import Producer, open_log
-
 BENCH = Path(__file__).parent
 TARGETS = {"W1": 0.80, "W2": 0.70, "W3": 0.60, "W4": 0.60}
-BATCH_RECORDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,26 +45,13 @@ def measure(command: list[str], directory: Path) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-async def prepare(directory: Path, records: int) -> None:
-    """The input twice: `events.jsonl` for the bare loop, topic `events` for Millstream."""
-    async with open_log(f"file:{directory / 'log'}") as log:
-        await log.create_topic("events", partitions=1)
-        async with log.producer() as producer:
-            with open(directory / "events.jsonl", "wb") as lines:
-                batch: list[tuple[bytes, bytes, int]] = []
-                for record in generate.records(records):
-                    lines.write(record[1] + b"\n")
-                    batch.append(record)
-                    if len(batch) == BATCH_RECORDS:
-                        await send(producer, batch)
-                        batch = []
-                await send(producer, batch)
+def run_script(name: str, *arguments: str) -> None:
+    """Run another script here, in a process of its own.
 
-
-async def send(producer: Producer, batch: list[tuple[bytes, bytes, int]]) -> None:
-    if batch:
-        keys, values, timestamps = (list(column) for column in zip(*batch, strict=True))
-        await producer.send_batch("events", values, keys=keys, timestamps=timestamps)
+    A process that grew large would pass its size on: Linux counts the memory of a child from its
+    fork on, before it becomes another program.
+    """
+    subprocess.run([sys.executable, str(BENCH / name), *arguments], check=True)
 
 
 def millstream_command(workload: str, log: Path) -> list[str]:
@@ -98,7 +78,7 @@ def one_round(workload: str, directory: Path) -> tuple[Run, Run]:
         ours = measure(millstream_command(workload, log), Path(scratch))
         if not (directory / f"{workload}.checked").exists():
             bare = measure(bare_command(workload, directory), directory)
-            asyncio.run(check.compare(workload, log, directory / f"{workload}.out"))
+            run_script("check.py", workload, str(log), str(directory / f"{workload}.out"))
             (directory / f"{workload}.checked").touch()
         bare = measure(bare_command(workload, directory), directory)
     return ours, bare
@@ -126,7 +106,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        asyncio.run(prepare(directory, options.records))
+        run_script("prepare.py", str(directory), str(options.records))
         print(
             "| | Millstream records/s | bare loop records/s | ratio, median [min..max] | target "
             "| CPU s | peak MB | bare peak MB |"
