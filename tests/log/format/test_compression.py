@@ -26,7 +26,7 @@ NOISE = Random(5).randbytes(200_000)
 
 
 @CODECS
-@pytest.mark.parametrize("data", [b"", b"a", TEXT, NOISE, NOISE[:70_000] + TEXT])
+@pytest.mark.parametrize("data", [b"", b"a", TEXT[:2000], TEXT, NOISE, NOISE[:70_000] + TEXT])
 def test_round_trip(codec, data):
     packed = compress(codec, data)
     assert decompress(codec, packed) == data
@@ -141,10 +141,25 @@ def test_gzip_members_follow_each_other():
     assert decompress(GZIP, compress(GZIP, b"one ") + compress(GZIP, b"two")) == b"one two"
 
 
+def test_gzip_members_have_an_end():
+    """Each costs a copy of all that follow, so 50,000 of them would take minutes."""
+    member = compress(GZIP, b"a")
+    assert decompress(GZIP, member * 64) == b"a" * 64
+    with pytest.raises(CorruptRecordError, match="more than 64 members"):
+        decompress(GZIP, member * 65)
+
+
 def test_zstd_frames_follow_each_other():
     skipped = struct.pack("<II", 0x184D2A53, 3) + b"abc"
     frames = compress(ZSTD, TEXT) + skipped + compress(ZSTD, b"two")
     assert decompress(ZSTD, frames) == TEXT + b"two"
+
+
+def test_zstd_frames_with_a_checksum_or_a_dictionary_id_are_read():
+    magic = b"\x28\xb5\x2f\xfd"
+    empty = magic + b"\x24\x00" + b"\x01\x00\x00" + bytes.fromhex("99e9d851")  # XXH64 of nothing
+    one = magic + b"\x21\x00\x01" + b"\x09\x00\x00" + b"a"  # dictionary 0 is no dictionary
+    assert decompress(ZSTD, empty + one) == b"a"
 
 
 def test_snappy_is_framed_as_snappy_java_does():
@@ -152,6 +167,13 @@ def test_snappy_is_framed_as_snappy_java_does():
     assert packed[:16] == b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
     (first,) = struct.unpack_from(">i", packed, 16)
     assert bytes(cramjam.snappy.decompress_raw(packed[20 : 20 + first])) == NOISE[: 32 * 1024]
+
+
+def test_a_snappy_block_that_goes_past_the_end_is_corrupt():
+    packed = bytearray(compress(SNAPPY, b"abc"))
+    packed[19] += 1
+    with pytest.raises(CorruptRecordError, match="too early"):
+        decompress(SNAPPY, packed)
 
 
 def test_raw_snappy_is_read_too():
@@ -181,6 +203,12 @@ def test_lz4_frames_of_other_writers_are_read():
     assert decompress(LZ4, packed) == TEXT
 
 
+def test_lz4_frames_that_say_their_size_are_read():
+    header = bytes.fromhex("04224d18 68 40") + struct.pack("<Q", 5) + b"\x61"
+    frame = header + struct.pack("<I", 5 | 1 << 31) + b"hello" + bytes(4)
+    assert decompress(LZ4, frame) == b"hello"
+
+
 def test_lz4_with_a_wrong_header_checksum_is_corrupt():
     packed = bytearray(compress(LZ4, TEXT))
     packed[6] ^= 1
@@ -190,12 +218,18 @@ def test_lz4_with_a_wrong_header_checksum_is_corrupt():
 
 @pytest.mark.parametrize(
     ("codec", "levels"),
-    [(GZIP, (-1, 1, 9)), (LZ4, (1, 9, 17)), (ZSTD, (-100, 1, 22))],
+    [(GZIP, (1, -1, 9)), (LZ4, (1, 9, 17)), (ZSTD, (-100, 1, 22))],
 )
 def test_levels(codec, levels):
     packed = [compress(codec, TEXT, level) for level in levels]
     assert [decompress(codec, each) for each in packed] == [TEXT] * len(levels)
-    assert len(packed[-1]) <= len(packed[0])
+    assert len(packed[-1]) < len(packed[0])
+
+
+def test_lz4_level_9_is_the_default():
+    """KIP-390: 9 stands for the fast mode, unlike 8 and 10."""
+    assert compress(LZ4, TEXT, 9) == compress(LZ4, TEXT)
+    assert compress(LZ4, TEXT, 8) != compress(LZ4, TEXT) != compress(LZ4, TEXT, 10)
 
 
 @pytest.mark.parametrize(

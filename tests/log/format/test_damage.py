@@ -120,6 +120,7 @@ def test_a_bad_record_is_corrupt(form, name, tail):
         batch(record() + record(), count=2),
         batch(record(offset=varint(1)) + record(), count=2),
         batch(record(), count=2),
+        batch(varint(8) + record()[1:] + record(offset=varint(1)), count=2),
         batch(record(), count=0, last_offset_delta=0),
         batch(record(), count=2, last_offset_delta=0),
         batch(record(), count=-1, last_offset_delta=0),
@@ -140,6 +141,12 @@ def test_a_bad_record_is_corrupt(form, name, tail):
 )
 def test_a_batch_that_contradicts_itself_is_corrupt(form, data):
     assert outcome(form, data) == "corrupt"
+
+
+def test_no_batch_lies_before_the_buffer(form):
+    data = batch(record())
+    with pytest.raises(CorruptRecordError, match="ends too early"):
+        form.codec.decode_batch(data, -1, form.codec.parse_header(data))
 
 
 def test_the_message_says_where(form):

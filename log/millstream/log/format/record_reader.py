@@ -165,7 +165,7 @@ class RecordReader:
     @cython.returns(cython.longlong)
     def finish(self) -> int:
         """The last record ends where the batch does."""
-        if self.position != self.record_end or self.position != self.end:
+        if self.position != self.end:
             raise CorruptRecordError(f"its records do not end at byte {self.end}")
         return 0
 
