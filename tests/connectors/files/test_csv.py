@@ -143,6 +143,8 @@ def test_one_bad_row_costs_one_row() -> None:
         }
         assert "new-line character" in result.refused[10]
         assert result.offsets[-1] == {"record": 11, "line": 13, "position": len(data)}
+        assert [offset["record"] for offset in result.offsets] == [1, 6, 10, 11]
+        assert [start["record"] for start in result.starts] == [0, 5, 9, 10]
         assert result.refused_raw[:2] == [b"2,two,more", b"x,three"]
 
 

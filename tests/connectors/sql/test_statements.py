@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, inspect, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import (
@@ -115,6 +117,22 @@ def test_what_is_the_rows_fault() -> None:
     assert is_row_fault(of(IntegrityError, Exception("UNIQUE")))
     assert is_row_fault(of(DataError, Exception("out of range")))
     assert is_row_fault(StatementError("unbindable", "INSERT", {}, TypeError("no")))
+
+
+def test_a_sqlite_transaction_covers_tables_and_reads_and_may_write(tmp_path: Path) -> None:
+    """Left to itself, Python's sqlite3 begins only at the first INSERT."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'test.db'}?timeout=0.01")
+    with engine.connect() as connection:
+        with connection.begin() as transaction:
+            TABLE.create(connection)
+            transaction.rollback()
+        assert not inspect(connection).has_table("daily")
+        connection.rollback()
+        with connection.begin(), closing(sqlite3.connect(tmp_path / "test.db", 0.01)) as other:
+            connection.execute(select(1))
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("CREATE TABLE refused (x)")
+    engine.dispose()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuchdb://x", "postgresql+nosuch://x"])
