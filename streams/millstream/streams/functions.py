@@ -26,6 +26,13 @@ Argument = tuple[str, str]
 _BY_NAME = ("key", "window", "ctx")
 
 
+def _identity(value: Any) -> Any:
+    return value
+
+
+_IDENTITY = (_identity.__code__.co_code, 1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UserFunction:
     """A function and how to call it."""
@@ -40,6 +47,12 @@ class UserFunction:
 
     def asks_for(self, name: str) -> bool:
         return any(what == name for what, _ in self.arguments)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it is a `lambda x: x`, which needs no call."""
+        code = getattr(self.call, "__code__", None)
+        return code is not None and (code.co_code, code.co_argcount) == _IDENTITY
 
     @property
     def is_async(self) -> bool:

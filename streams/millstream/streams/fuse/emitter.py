@@ -218,15 +218,15 @@ class Emitter:
         value = self.bytes_variable(scope.value, sink.value_serde, node, "value")
         topic, windowed = sink.topic, sink.windowed
         buffer = self.bound("sink", topic, lambda task: task.buffer(topic, windowed))
-        values = self.local("values", topic, f"{buffer}.values.append")
-        keys = self.local("keys", topic, f"{buffer}.keys.append")
-        timestamps = self.local("timestamps", topic, f"{buffer}.timestamps.append")
-        self.code.add(f"{values}({value})")
-        self.code.add(f"{keys}({key})")
-        self.code.add(f"{timestamps}({scope.timestamp})")
+        values = self.local("values", topic, f"{buffer}.values")
+        keys = self.local("keys", topic, f"{buffer}.keys")
+        timestamps = self.local("timestamps", topic, f"{buffer}.timestamps")
+        self.code.add(f"{values}.append({value})")
+        self.code.add(f"{keys}.append({key})")
+        self.code.add(f"{timestamps}.append({scope.timestamp})")
         if self.with_headers:
-            headers = self.local("headers", topic, f"{buffer}.with_headers().append")
-            self.code.add(f"{headers}({scope.headers or '()'})")
+            headers = self.local("headers", topic, f"{buffer}.with_headers()")
+            self.code.add(f"{headers}.append({scope.headers or '()'})")
 
     def task(self) -> str:
         return self.bound("task", "task", lambda task: task)

@@ -82,9 +82,13 @@ def emit_map(emitter: Emitter, node: MapNode, scope: Scope) -> None:
 
 
 def emit_key(emitter: Emitter, node: KeyNode, scope: Scope) -> None:
-    call = emitter.call(node.function, scope, emitter.object_of(scope.value))
-    key = Slot(None, emitter.new("k"), _ANY, node)
-    emitter.code.add(f"{key.obj} = {call}", Site(node, "function", node.function))
+    value = emitter.object_of(scope.value)
+    if node.function.is_identity and node.function.arguments == (("0", ""),):
+        key = Slot(None, value, _ANY, node, nullable=scope.value.nullable)
+    else:
+        call = emitter.call(node.function, scope, value)
+        key = Slot(None, emitter.new("k"), _ANY, node)
+        emitter.code.add(f"{key.obj} = {call}", Site(node, "function", node.function))
     emitter.emit_children(node, replace(scope, key=key, context=None, window=None))
 
 
