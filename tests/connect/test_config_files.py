@@ -101,6 +101,26 @@ def test_all_faults_of_all_files_are_told_together(tmp_path: Path) -> None:
         assert Path(path).name in message
 
 
+def test_a_class_in_a_file_may_declare_settings(tmp_path: Path) -> None:
+    """Also under a name that a module of the standard library has."""
+    path = write(
+        tmp_path,
+        "numbers.py",
+        "from __future__ import annotations\n"
+        "from millstream.connect import SourceConfig, SourceConnector, setting, settings\n\n"
+        "@settings\n"
+        "class OwnConfig(SourceConfig):\n"
+        '    every: Own = setting("How often.", default=1, parse=int)\n\n'
+        "Own = int\n\n"
+        "class Own_(SourceConnector[OwnConfig]):\n"
+        "    config_class = OwnConfig\n"
+        "    def create_task(self, task_config): ...\n",
+    )
+    connector = create_connector("own", f"{path}:Own_", {"topic": "t", "every": "3"})
+    assert connector.config.every == 3  # type: ignore[attr-defined]
+    assert find_connector(f"{path}:Own_") is type(connector)
+
+
 def test_files_without_a_connector_say_so(tmp_path: Path) -> None:
     with pytest.raises(ConnectConfigError, match="there is no connector"):
         connectors_in([write(tmp_path, "empty.toml", "")])

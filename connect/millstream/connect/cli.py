@@ -112,7 +112,8 @@ async def _show_progress(worker: Worker, started: float) -> None:
 
 
 def _line(status: ConnectorStatus, seconds: float) -> str:
-    letters = f", {status.dead_letters:,} dead letters" if status.dead_letters else ""
+    count = status.dead_letters
+    letters = f", {count:,} dead letter{'s' if count > 1 else ''}" if count else ""
     rate = status.records / seconds if seconds > 0 else 0.0
     return (
         f"{status.name}: {status.state.lower()}, {status.records:,} records "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,14 +92,23 @@ def _import(module_name: str) -> Any:
 
 
 def _load_file(path: str) -> Any:
-    file = Path(path)
+    file = Path(path).absolute()
     if not file.is_file():
         raise ValueError(f"there is no file {path!r}")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    # a name of its own: a file called numbers.py must not pass for the module `numbers`
+    name = f"_connectors_{zlib.crc32(str(file).encode()):08x}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # annotations of classes in it are looked up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
