@@ -1,8 +1,8 @@
 """Runs every example of the documentation, as a reader would, page by page.
 
 A fence with a title is a file that the reader saves; `console` fences are typed: lines after `$ `
-are run in one folder per page, and the lines below must be what is printed (`...` stands for any
-text).
+are run in one folder per page, and the lines below must be what is printed to standard output (`...`
+stands for any text; progress goes to standard error and may come or not).
 A `python` fence without a title is run as a script. Fences of other languages are only shown.
 """
 
@@ -56,13 +56,14 @@ def run(command: list[str], folder: Path) -> str:
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}"
+    assert result.returncode == 0, (
+        f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
+    )
     return result.stdout
 
 
