@@ -1,8 +1,8 @@
 """Runs every example of the documentation, as a reader would, page by page.
 
 A fence with a title is a file that the reader saves; `console` fences are typed: lines after `$ `
-are run in one folder per page, and the lines below must be what is printed to standard output (`...`
-stands for any text; progress goes to standard error and may come or not).
+are run in one folder per page, and the lines below must be what is printed to standard output
+(`...` stands for any text; progress goes to standard error and may come or not).
 A `python` fence without a title is run as a script. Fences of other languages are only shown.
 """
 
