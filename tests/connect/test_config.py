@@ -116,6 +116,12 @@ def test_the_message_names_connector_and_file() -> None:
         ClockConfig.from_settings("clock", {})
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 201])
+def test_a_name_must_be_fit_for_topics_and_groups(name: str) -> None:
+    with pytest.raises(ConnectConfigError, match="name: must be 1 to 200 letters"):
+        ClockConfig.from_settings(name, {"topic": "t", "zone": "utc"})
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [("ratio", True), ("every_ms", True), ("labels", 3), ("topic", 3), ("ratio", "much")],

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from millstream.connect import ConnectorFailedError, SinkBatch, State, Worker, sink, source
+from millstream.connect import (
+    ConnectConfigError,
+    ConnectorFailedError,
+    SinkBatch,
+    State,
+    Worker,
+    sink,
+    source,
+)
 from millstream.log import open_log
 from shared.topics import values_of
 
@@ -44,6 +52,16 @@ def test_a_failed_connector_is_kept_with_its_trace_and_the_others_go_on() -> Non
             assert shape["connector"]["state"] == "FAILED"
             assert shape["tasks"][0]["worker_id"] == "here:8083"
             assert "ZeroDivisionError" in shape["tasks"][0]["trace"]
+
+    asyncio.run(check())
+
+
+def test_two_connectors_of_one_name_are_refused() -> None:
+    async def check() -> None:
+        async with open_log("memory:") as log:
+            with pytest.raises(ConnectConfigError, match="'good-source'") as raised:
+                Worker(log, [good, bad, good], until_end=True)
+            assert "is the name of more than one connector" in str(raised.value)
 
     asyncio.run(check())
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import string
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ C = TypeVar("C")
 _SETTING = "millstream.setting"
 _REQUIRED = object()
 _NEAR_COUNT_MAX = 2
+_NAME_LENGTH_MAX = 200
+_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "._-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,9 @@ class ConnectorConfig:
         It is also asked when single settings are wrong, to report all faults at once: a setting
         that could not be read then has its default, and the questions end at one that has none.
         """
-        if not self.name:
-            yield "name", "must not be empty"
+        if not 0 < len(self.name) <= _NAME_LENGTH_MAX or set(self.name) - _NAME_CHARACTERS:
+            rule = f"must be 1 to {_NAME_LENGTH_MAX} letters, digits, '.', '_' or '-'"
+            yield "name", f"{rule}: topics and groups are named after it; found {self.name!r}"
 
     @property
     def dead_letters(self) -> str:

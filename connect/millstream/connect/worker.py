@@ -17,7 +17,13 @@ from millstream.log import InvalidProducerEpochError, Log, MillstreamError, Prod
 
 from .api import Connector, SinkConnector, SourceConnector, TaskConfig
 from .config import ConnectorConfig
-from .errors import ConnectorFailedError, ConnectorFencedError, FatalConnectError
+from .errors import (
+    ConfigFault,
+    ConnectConfigError,
+    ConnectorFailedError,
+    ConnectorFencedError,
+    FatalConnectError,
+)
 from .records import Progress
 from .sink_worker import SinkTaskWorker
 from .source_worker import SourceTaskWorker
@@ -154,11 +160,20 @@ class ConnectorRun:
 
 
 class Worker:
-    """Runs several connectors on one log."""
+    """Runs several connectors on one log.
+
+    Raises (when made):
+        ConnectConfigError: two connectors have one name; each would fence the other.
+    """
 
     def __init__(
         self, log: Log, connectors: Sequence[Connector[ConnectorConfig]], *, until_end: bool
     ) -> None:
+        names = [connector.name for connector in connectors]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            reason = "is the name of more than one connector of this worker; rename one"
+            raise ConnectConfigError([ConfigFault(name, "name", reason) for name in twice])
         self._runs = [ConnectorRun(connector, log, until_end=until_end) for connector in connectors]
         self._until_end = until_end
         self._errors: dict[str, MillstreamError] = {}
