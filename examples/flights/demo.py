@@ -56,6 +56,16 @@ RESULT_COLUMNS = {
 }
 HERE = Path(__file__).parent.resolve()
 WORST_DAYS = 10
+TITLES = {
+    "Carrier": 7,
+    "Airline": None,
+    "Day": 10,
+    "Flights": 7,
+    "Cancelled": 9,
+    "Late": 4,
+    "Minutes": 7,
+}
+"""Column titles and how narrow a column may become: only a name may be cut."""
 NEXT = """
 What to try next
   the table          sqlite3 {directory}/demo.db 'SELECT * FROM carrier_daily LIMIT 5'
@@ -189,10 +199,14 @@ def show(paths: Paths, result: RunResult) -> None:
         order_by=["-delay_minutes", "carrier", "day"],
         limit=WORST_DAYS,
     )
-    table = Table(title="The ten worst days, by minutes of delay", box=box.SIMPLE, pad_edge=False)
-    for title in ("Carrier", "Airline", "Day", "Flights", "Cancelled", "Late", "Minutes"):
+    table = Table(
+        title="The ten worst days, by minutes of delay", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
+    for title, width in TITLES.items():
         is_text = title in {"Carrier", "Airline", "Day"}
-        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
+        table.add_column(
+            title, justify="left" if is_text else "right", no_wrap=True, min_width=width
+        )
     for found in rows:
         table.add_row(*(str(found[column] or 0) for column in RESULT_COLUMNS))
     console = Console()

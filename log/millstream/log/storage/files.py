@@ -244,14 +244,13 @@ class RealLock:
 
 
 def locked_error(path: str, holder: str | None) -> LogLockedError:
-    """Who holds the lock (None: this process), and the three ways out."""
+    """Who holds the lock (None: this process), and the ways out."""
     folder = parent(path)
     own = str(os.getpid())
     itself = " (this very process: close the log it has open)" if holder in (None, own) else ""
     return LogLockedError(
-        f"{folder} is in use by process {holder or own}{itself}. A log has one owner: use "
-        "another directory, stop that process, or share the log by serving it "
-        f"(millstream serve --data {folder})."
+        f"{folder} is in use by process {holder or own}{itself}. A log has one owner: "
+        "use another directory, or stop that process."
     )
 
 
