@@ -113,11 +113,22 @@ def test_the_examples_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
             type_in(fence.body, tmp_path)
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def leads_somewhere(page: Path, target: str, anchor: str) -> bool:
+    found = page.parent / target if target else page
+    return found.exists() and (not anchor or anchor in anchors(found))
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = [
-        f"{page.relative_to(ROOT)} -> {target}"
+        f"{page.relative_to(ROOT)} -> {target}#{anchor}"
         for page in PAGES
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-        if not (page.parent / target).exists()
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text())
+        if not leads_somewhere(page, target, anchor)
     ]
     assert broken == []
