@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -200,7 +199,10 @@ def show(paths: Paths, result: RunResult) -> None:
         limit=WORST_DAYS,
     )
     table = Table(
-        title="The ten worst days, by minutes of delay", box=box.SIMPLE, padding=(0, 1, 0, 0)
+        title="The ten worst days, by minutes of delay",
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
     )
     for title, width in TITLES.items():
         is_text = title in {"Carrier", "Airline", "Day"}

@@ -28,7 +28,7 @@ import os
 import stat
 from typing import Protocol
 
-from ..errors import LogLockedError
+from millstream.log.errors import LogLockedError
 
 __all__ = ["FileHandle", "Files", "Lock", "RealFiles", "replace_file"]
 
