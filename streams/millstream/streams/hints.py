@@ -13,7 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final, ForwardRef, Union, get_args, get_origin
 
 from .errors import TopologyError
 
@@ -43,6 +43,8 @@ def resolve(annotation: Any, owner: Callable[..., Any]) -> Any:
     """
     if annotation is None:
         return None
+    if isinstance(annotation, ForwardRef):  # NamedTuple makes these of texts
+        annotation = annotation.__forward_arg__
     if not isinstance(annotation, str):
         return annotation
     module = sys.modules.get(owner.__module__)
