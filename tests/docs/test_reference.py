@@ -142,6 +142,15 @@ def test_every_method_of_the_dsl(prefix: str, cls: type[Any]) -> None:
     assert [name for name in public_methods(cls) if name not in told] == []
 
 
+@pytest.mark.parametrize("cls", [App, Stream, Table, Grouped])
+def test_every_method_of_the_dsl_is_shown_at_work(cls: type[Any]) -> None:
+    text = (REFERENCE / "streams.md").read_text() + (REFERENCE / "connectors.md").read_text()
+    code = "".join(re.findall(r"^```python.*?^```$", text, re.MULTILINE | re.DOTALL))
+    told_only = {"attach", "topology", "store", "to_stream", "flow_for_join", "log_url", "name"}
+    wanted = set(public_methods(cls)) - told_only
+    assert [name for name in sorted(wanted) if f".{name}" not in code] == []
+
+
 def test_every_public_name_of_streams() -> None:
     text = (REFERENCE / "streams.md").read_text()
     told = set(re.findall(r"`(\w+)", text))
