@@ -106,15 +106,14 @@ def write_rows(path: Path, count: int) -> tuple[list[tuple[str, int]], set[int]]
     return good, bad_lines
 
 
-def check_source(folder: Path, kills: int, seed: int, count: int) -> int:
+def source_folder(folder: Path, count: int) -> tuple[list[tuple[str, int]], set[int]]:
     folder.mkdir()
     (folder / "source.toml").write_text(SOURCE)
-    good, bad_lines = write_rows(folder / "rows.csv", count)
-    whole = folder.parent / "whole"
-    whole.mkdir(exist_ok=True)
-    (whole / "source.toml").write_text(SOURCE)
-    write_rows(whole / "rows.csv", count)
-    longest_s = whole_run(whole, "source.toml")
+    return write_rows(folder / "rows.csv", count)
+
+
+def check_source(folder: Path, kills: int, seed: int, count: int, longest_s: float) -> int:
+    good, bad_lines = source_folder(folder, count)
     landed = kill_until_done(folder, "source.toml", kills, longest_s, seed)
     by_key: dict[str, list[int]] = {}
     for record in committed(folder, "rows"):
@@ -152,14 +151,9 @@ def sink_folder(folder: Path, count: int) -> list[Any]:
     return values
 
 
-def check_sink(folder: Path, kills: int, seed: int, count: int) -> int:
-    longest_s = 0.0
-    whole = folder.parent / "whole-sink"
-    if not whole.exists():
-        sink_folder(whole, count)
-        longest_s = whole_run(whole, "sink.toml")
+def check_sink(folder: Path, kills: int, seed: int, count: int, longest_s: float) -> int:
     values = sink_folder(folder, count)
-    landed = kill_until_done(folder, "sink.toml", kills, longest_s or 2.0, seed)
+    landed = kill_until_done(folder, "sink.toml", kills, longest_s, seed)
     with closing(sqlite3.connect(folder / "rows.db")) as database:
         rows = database.execute("SELECT n, k FROM rows ORDER BY n").fetchall()
     assert rows == [(each["n"], each["k"]) for each in values if each["n"] != "bad"]
@@ -169,29 +163,38 @@ def check_sink(folder: Path, kills: int, seed: int, count: int) -> int:
     return landed
 
 
+def source_rounds(tmp_path: Path, kills: int, count: int) -> None:
+    source_folder(tmp_path / "whole", count)
+    longest_s = whole_run(tmp_path / "whole", "source.toml")
+    landed = 0
+    while landed < kills:
+        seed = random.randrange(2**32)
+        folder = tmp_path / f"seed-{seed}"
+        landed += check_source(folder, min(kills, 10), seed, count, longest_s)
+
+
+def sink_rounds(tmp_path: Path, kills: int, count: int) -> None:
+    sink_folder(tmp_path / "whole", count)
+    longest_s = whole_run(tmp_path / "whole", "sink.toml")
+    landed = 0
+    while landed < kills:
+        seed = random.randrange(2**32)
+        landed += check_sink(tmp_path / f"seed-{seed}", min(kills, 10), seed, count, longest_s)
+
+
 def test_a_killed_file_source_writes_every_row_once(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    landed = check_source(tmp_path / f"seed-{seed}", 6, seed, 5_000)
-    assert landed > 0
+    source_rounds(tmp_path, kills=3, count=4_000)
 
 
 def test_a_killed_sql_sink_delivers_every_record_once(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    landed = check_sink(tmp_path / f"seed-{seed}", 5, seed, 2_000)
-    assert landed > 0
+    sink_rounds(tmp_path, kills=3, count=2_000)
 
 
 @pytest.mark.slow
 def test_fifty_kills_of_a_file_source(tmp_path: Path) -> None:
-    landed = 0
-    while landed < 50:
-        seed = random.randrange(2**32)
-        landed += check_source(tmp_path / f"seed-{seed}", 10, seed, 20_000)
+    source_rounds(tmp_path, kills=50, count=20_000)
 
 
 @pytest.mark.slow
 def test_fifty_kills_of_a_sql_sink(tmp_path: Path) -> None:
-    landed = 0
-    while landed < 50:
-        seed = random.randrange(2**32)
-        landed += check_sink(tmp_path / f"seed-{seed}", 10, seed, 20_000)
+    sink_rounds(tmp_path, kills=50, count=5_000)
