@@ -137,20 +137,17 @@ class Loading:
     def _remove_leftovers(self) -> None:
         """Segments below the log start offset, and index files whose segment is gone: a removal
         that a crash cut short."""
-        start = self._request.log_start_offset
+        start, removed = self._request.log_start_offset, set()
         while len(self._segments) > 1 and self._segments[1].base_offset <= start:
-            self._segments.pop(0).remove()
-        bases = {segment.base_offset for segment in self._segments}
+            segment = self._segments.pop(0)
+            segment.remove()
+            removed.add(segment.base_offset)
+        self._snapshots = [offset for offset in self._snapshots if offset not in removed]
+        known = {segment.base_offset for segment in self._segments} | removed
         for suffix in (INDEX, TIME_INDEX, TXN_INDEX):
             for offset in self._offsets(suffix):
-                path = offset_file(self._folder, offset, suffix)
-                if offset not in bases and self._files.exists(path):
-                    self._files.remove(path)
-        self._snapshots = [
-            offset
-            for offset in self._snapshots
-            if self._files.exists(offset_file(self._folder, offset, SNAPSHOT))
-        ]
+                if offset not in known:
+                    self._files.remove(offset_file(self._folder, offset, suffix))
 
     def _open_clean(self) -> Partition | None:
         """Open without reading what was there; None when something does not fit together."""

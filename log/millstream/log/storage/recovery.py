@@ -87,7 +87,7 @@ class Recovery:
         self.log_end_offset = self.segments[0].base_offset
         for segment in self.segments:
             if not self._continues(segment.base_offset):
-                self.problem = f"offset {segment.base_offset} follows {self.log_end_offset}"
+                self.problem = f"{segment.path} begins later"
                 break
             self.log_end_offset = segment.base_offset
             if segment.base_offset != self.state_offset:
@@ -141,8 +141,9 @@ class Recovery:
         try:
             for position, header, batch in _valid_batches(segment):
                 if not self._continues(header.base_offset):
-                    self.problem = f"offset {header.base_offset} follows {self.log_end_offset}"
-                    break
+                    raise CorruptRecordError(
+                        f"the batch at offset {header.base_offset} follows {self.log_end_offset}"
+                    )
                 aborted = note(self.state, header, batch, self.now_ms)
                 segment.note(header, position, self.index_interval_bytes)
                 if aborted is not None:
