@@ -11,6 +11,7 @@ import orjson
 
 from millstream.log import Log
 
+from .api import partition_key
 from .errors import FatalConnectError
 from .reading import read_to_end
 from .records import SourceOffset, SourcePartition
@@ -57,7 +58,7 @@ async def read_offsets(log: Log, connector: str) -> dict[bytes, SourceOffset]:
             name, partition = orjson.loads(key or b"[null,{}]")
             if name != connector:
                 continue
-            known_as = orjson.dumps(partition, option=orjson.OPT_SORT_KEYS)
+            known_as = partition_key(partition)
             if value is None:
                 offsets.pop(known_as, None)
             else:

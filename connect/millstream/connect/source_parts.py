@@ -31,10 +31,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class SourcePart:
-    """A source batch ready to write. `end` None leaves the committed source offset as it is.
-
-    `indexes[i]` is where record `i` lies in the batch it was made of.
-    """
+    """A source batch ready to write. `end` None leaves the committed source offset as it is."""
 
     topic: str
     partition: int | None
@@ -45,7 +42,6 @@ class SourcePart:
     keys: list[bytes | None] | None
     timestamps: list[int] | None
     headers: list[Headers] | None
-    indexes: Sequence[int]
     rejections: list[Rejection]
 
     def before(self, index: int) -> SourcePart:
@@ -60,7 +56,6 @@ class SourcePart:
             self.keys[:index] if self.keys is not None else None,
             self.timestamps[:index] if self.timestamps is not None else None,
             self.headers[:index] if self.headers is not None else None,
-            self.indexes[:index],
             [],
         )
 
@@ -91,7 +86,6 @@ async def convert(batch: SourceBatch, config: SourceConfig, size_bytes_max: int)
         None if keys is None else _kept(keys, indexes, bad),
         None if batch.timestamps is None else _kept(batch.timestamps, indexes, bad),
         None if headers is None else _kept(headers, indexes, bad),
-        indexes,
         [*batch.rejections, *bad.values()],
     )
 

@@ -62,6 +62,7 @@ class FileSourceTask(SourceTask):
         self._config = config
         self._task = int(task_config.get("task", 0))
         self._tasks = int(task_config.get("tasks", 1))
+        self._thread: ThreadPoolExecutor | None = None
         self._reader: FileReader | None = None
         self._ends: dict[str, SourceOffset] = {}
         self._sizes_bytes: dict[str, int] = {}
@@ -78,10 +79,9 @@ class FileSourceTask(SourceTask):
         return await self._in_thread(self._read_next)
 
     async def stop(self) -> None:
-        thread = getattr(self, "_thread", None)
-        if thread is not None:
-            await asyncio.shield(self._in_thread(self._close_reader))
-            thread.shutdown(wait=False)
+        if self._thread is not None:
+            await self._in_thread(self._close_reader)
+            self._thread.shutdown(wait=False)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
