@@ -18,9 +18,7 @@ import pytest
 from millstream.log import Log
 from millstream.log.open import open_log_on
 from millstream.log.testing.sim_files import SimFiles
-from millstream.streams import commit_cycle
-from millstream.streams.app import App
-from millstream.streams.windows import tumbling
+from millstream.streams import App, commit_cycle, tumbling
 from shared.running import feed, last_integers, records, to_end
 
 ROWS = [(f"k{n % 7}", {"words": f"w{n % 5} w{n % 3}", "n": n}, n * 1_000) for n in range(240)]

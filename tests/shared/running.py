@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 
 from millstream.log import Log, Record, TopicPartition
-from millstream.streams.app import App
-from millstream.streams.run import RunResult, run_app
+from millstream.streams import App, RunResult, run_app
 
 Row = tuple[str | None, Any, int]
 """Key, value (bytes, or what becomes JSON), timestamp."""

@@ -148,13 +148,18 @@ def reported_errors() -> Iterator[None]:
     from millstream.log.errors import MillstreamError
 
     from .errors import ProcessingError
+    from .loading import AppNotFoundError
 
     try:
         yield
+    except AppNotFoundError as error:
+        _fail(str(error), exit_code=2)
     except MillstreamError as error:
         if isinstance(error, ProcessingError) and error.__cause__ is not None:
             click.echo(_user_traceback(error.__cause__), err=True, nl=False)
         _fail(str(error))
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read our output has left, and would not see a message either
     except OSError as error:
         _fail(f"{error}. Check the directory and the permissions")
 
@@ -202,19 +207,22 @@ def _quiet_gc() -> None:
     gc.set_threshold(_GC_THRESHOLD, 50, 50)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, exit_code: int = 1) -> None:
     click.echo(f"error: {message}", err=True)
-    sys.exit(1)
+    sys.exit(exit_code)
 
 
 def _user_traceback(error: BaseException) -> str:
-    """The traceback without the frames of the framework."""
+    """The traceback without the frames of the framework and of generated code."""
     import traceback
+    from pathlib import Path
 
+    import millstream.log
+
+    ours = (str(Path(__file__).parent), str(Path(millstream.log.__file__).parent), "<")
     shown = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in shown.stack if "/millstream/" not in frame.filename]
     shown.stack = traceback.StackSummary.from_list(
-        [frame for frame in frames if not frame.filename.startswith("<")]
+        [frame for frame in shown.stack if not frame.filename.startswith(ours)]
     )
     return "".join(shown.format())
 

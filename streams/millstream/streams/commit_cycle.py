@@ -66,11 +66,11 @@ class CommitCycle:
             await self._outputs.send(outputs)
 
     def wait_ms(self, tasks: Iterable[RunningTask], idle_ms: int) -> int:
-        """How long to wait for records: until the commit is due, `idle_ms` with nothing to
-        commit."""
+        """How long to wait for records: until a commit is due, at most `idle_ms`."""
         if not any(running.is_dirty for running in tasks):
             return idle_ms
-        return max(0, self._committed_ms + self._interval_ms - self._clock.monotonic_ms())
+        due_ms = self._committed_ms + self._interval_ms - self._clock.monotonic_ms()
+        return max(0, min(due_ms, idle_ms))
 
     def is_due(self, tasks: Iterable[RunningTask]) -> bool:
         """Whether there is something to commit and it is time."""

@@ -20,6 +20,7 @@ from millstream.log.record import RecordBatch, TopicPartition
 from .internal_topics import describe_or_none
 from .nodes import FilterNode, FinalNode, FoldNode, Node, PeekNode, SinkNode, TableNode, ValueNode
 from .replay import Replay, When
+from .restore import POLL_MS
 from .topology import Topology
 from .windows import Windowed
 
@@ -172,7 +173,7 @@ async def _batches(log: Log, topic: str) -> AsyncIterator[RecordBatch]:
         await consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         while any(positions[partition] < end for partition, end in ends.items()):
-            for batch in await consumer.poll_batches():
+            for batch in await consumer.poll_batches(POLL_MS):
                 yield batch
             positions.update(consumer.position())
 

@@ -13,6 +13,7 @@ import asyncio
 from millstream.log.interface import Consumer
 from millstream.log.record import RecordBatch, TopicPartition
 
+from .restore import POLL_MS
 from .run_context import RunContext
 from .state import KeyValueStore, MemoryBacking
 
@@ -55,7 +56,7 @@ class GlobalTables:
         await self._consumer.seek_to_beginning(*partitions)
         done = 0
         while any(positions[partition] < end for partition, end in ends.items()):
-            for batch in await self._consumer.poll_batches():
+            for batch in await self._consumer.poll_batches(POLL_MS):
                 self._update(batch)
                 done += len(batch)
             positions.update(self._consumer.position())

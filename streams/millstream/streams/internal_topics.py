@@ -39,6 +39,11 @@ class RunTopics:
         self.partitions[topic.name] = topic.partitions
         self.ids[topic.name] = topic.topic_id
 
+    def update(self, other: RunTopics) -> None:
+        """Note everything another knows."""
+        self.partitions.update(other.partitions)
+        self.ids.update(other.ids)
+
 
 async def prepare_topics(context: RunContext) -> RunTopics:
     """Create and check the topics of a run. Doing it again changes nothing.

@@ -1,7 +1,7 @@
 """What a worker writes to the log with: its producer, and the transaction that is open, if any.
 
 Opening the producer ends what a previous one under the same transactional id left: a commit that
-was on its way is completed, everything else aborted. So a journal is opened before offsets are read.
+was on its way is completed, all else aborted. So a journal is opened before offsets are read.
 """
 
 from __future__ import annotations

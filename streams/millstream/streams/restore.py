@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from millstream.log.interface import Consumer, Log
 from millstream.log.record import RecordBatch, TopicDescription, TopicPartition
@@ -18,7 +19,11 @@ from .progress import Progress
 from .state import Checkpoint, Store
 from .state_thread import StateThread
 
-__all__ = ["ChangelogBounds", "StoreInLog", "restore_stores", "start_of_restore"]
+__all__ = ["POLL_MS", "ChangelogBounds", "StoreInLog", "restore_stores", "start_of_restore"]
+
+POLL_MS: Final = 5
+"""Short, because all there is to read is there: a poll that finds only the markers of transactions
+returns nothing and would wait in vain."""
 
 _FETCH_CONFIG: Mapping[str, str | int] = {
     "max.partition.fetch.bytes": 4 << 20,
@@ -104,7 +109,7 @@ async def _read(
     total = sum(restore.changelog.end - restore.start for restore in remaining.values())
     done = count = 0
     while remaining:
-        for batch in await consumer.poll_batches():
+        for batch in await consumer.poll_batches(POLL_MS):
             restore = remaining[TopicPartition(batch.topic, batch.partition)]
             await restore.write(batch)
             count += len(batch)

@@ -29,11 +29,11 @@ class StateDirectory:
         the state lies in `./millstream-state`.
         """
         if state_dir is None:
-            scheme, _, rest = log_url.partition(":")
+            scheme, _, rest = log_url.partition("?")[0].partition(":")
             if scheme == "memory":
                 return cls(None)
             if scheme == "file":
-                folder = Path(rest).absolute()
+                folder = Path(rest.removeprefix("//")).absolute()
                 state_dir = folder.parent / f"{folder.name}-state"
             else:
                 state_dir = Path("millstream-state")

@@ -25,7 +25,6 @@ from millstream.log.errors import (
     RebalanceInProgressError,
     UnknownMemberError,
 )
-from millstream.log.interface import Consumer
 from millstream.log.record import RecordBatch, TopicPartition
 
 from .commit_cycle import CommitCycle
@@ -33,6 +32,7 @@ from .global_tables import GlobalTables
 from .internal_topics import RunTopics, prepare_topics
 from .journal import Journal
 from .queries import StoreView, spec_named
+from .restore import POLL_MS
 from .run_context import RunContext
 from .running_tasks import RunningTask, RunningTasks
 from .state import Store
@@ -43,7 +43,7 @@ from .until_end import EndOfInput
 __all__ = ["Worker", "WorkerStats"]
 
 IDLE_WAIT_MS: Final = 100
-"""How long a poll waits with nothing to commit: how soon a stop or an idle time-out shows."""
+"""How long a poll waits at most: how soon a stop or an idle time-out is noticed."""
 RECOVERIES_MAX: Final = 5
 """Attempts in a row that may end in a retriable error."""
 
@@ -68,6 +68,8 @@ class WorkerStats:
     dead_letters: int = 0
     restored: int = 0
     commits: int = 0
+    turns: int = 0
+    """How often the loop went round."""
 
 
 class Worker:
@@ -83,10 +85,16 @@ class Worker:
         self._globals = GlobalTables(context)
         self._tasks = RunningTasks(context, self._globals.stores, self._thread)
         self._topics = RunTopics()
+        self._consumer = context.log.consumer(group=context.app_id, config=_CONSUMER_CONFIG)
+        self._journal = Journal(
+            context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG
+        )
+        self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
         self._starts: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._end: EndOfInput | None = None
         self._recoveries = 0
+        self._turns = 0
 
     async def run(self, *, stop: asyncio.Event, until_end: bool = False) -> bool:
         """Work until `stop` is set, or until the end of the input; True when the end was reached.
@@ -98,14 +106,13 @@ class Worker:
             MillstreamError: the log or a store failed.
         """
         context = self._context
-        self._topics = await prepare_topics(context)
+        self._topics.update(await prepare_topics(context))
         async with AsyncExitStack() as stack:
             stack.callback(self._thread.close)
             stack.push_async_callback(self._globals.close)
             await self._globals.load()
-            self._consumer = await stack.enter_async_context(self._new_consumer())
-            self._journal = await stack.enter_async_context(self._new_journal())
-            self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
+            await stack.enter_async_context(self._consumer)
+            await stack.enter_async_context(self._journal)
             stack.push_async_callback(self._lose_all)
             if until_end:
                 self._end = await EndOfInput.now(context, self._topics)
@@ -147,15 +154,8 @@ class Worker:
             dead_letters=counters.dead_letters,
             restored=self._tasks.restored_records,
             commits=self._cycle.commits,
+            turns=self._turns,
         )
-
-    # Opening.
-
-    def _new_consumer(self) -> Consumer:
-        return self._context.log.consumer(group=self._context.app_id, config=_CONSUMER_CONFIG)
-
-    def _new_journal(self) -> Journal:
-        return Journal(self._context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG)
 
     async def _subscribe(self) -> None:
         sources = {
@@ -187,7 +187,9 @@ class Worker:
     async def _turn(self) -> bool:
         """Fetch once, process what can be, commit when due; True when the end is reached."""
         self._globals.check()
-        wait_ms = self._cycle.wait_ms(self._tasks, IDLE_WAIT_MS)
+        self._turns += 1
+        idle_ms = IDLE_WAIT_MS if self._end is None else POLL_MS
+        wait_ms = self._cycle.wait_ms(self._tasks, idle_ms)
         for batch in await self._consumer.poll_batches(wait_ms):
             self._accept(batch)
         await self._process_waiting()

@@ -12,9 +12,7 @@ import pytest
 
 from millstream.log import LogTimeoutError, TopicPartition, open_log
 from millstream.log.client.producer import EmbeddedProducer
-from millstream.streams import commit_cycle
-from millstream.streams.app import App
-from millstream.streams.errors import ProcessingError
+from millstream.streams import App, ProcessingError, commit_cycle
 from millstream.streams.state import KeyValueStore
 from shared.running import feed, last_integers, records, to_end
 

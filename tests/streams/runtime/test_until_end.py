@@ -7,8 +7,7 @@ from collections import Counter
 from typing import Any
 
 from millstream.log import TopicPartition, open_log
-from millstream.streams.app import App
-from millstream.streams.windows import tumbling
+from millstream.streams import App, tumbling
 from shared.running import feed, last_integers, records, to_end
 
 WORDS = [b"to be or not to be", b"that is the question", b"to do is to be"]
