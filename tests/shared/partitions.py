@@ -17,6 +17,7 @@ from millstream.log.record import TopicPartition
 from millstream.log.storage.files import Files
 from millstream.log.storage.layout import offset_file
 from millstream.log.storage.log_dir import LogDir
+from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.partition import Partition
 from millstream.log.storage.producer_state import ProducerState
 from millstream.log.storage.replay import note
@@ -189,3 +190,38 @@ def check_indexes(partition: Partition) -> None:
 def log_file(base_offset: int, suffix: str = ".log") -> str:
     """Path of a file of the partition."""
     return offset_file(FOLDER, base_offset, suffix)
+
+
+def fresh(config: TopicConfig = SMALL, durability: str = "fsync") -> Partition:
+    """A new partition in memory."""
+    return new_partition(MemoryFiles(), config=config, durability=durability)[1]
+
+
+def values(partition: Partition, isolation: str = "read_uncommitted") -> list[bytes]:
+    """The values a consumer gets."""
+    return [read.value for read in read_all(partition, isolation)]
+
+
+def offsets(partition: Partition) -> tuple[int, int, int, int]:
+    """The four that are always in this order."""
+    return (
+        partition.log_start_offset,
+        partition.last_stable_offset,
+        partition.high_watermark,
+        partition.log_end_offset,
+    )
+
+
+def send(partition: Partition, producer_id: int, epoch: int, sequence: int, value: bytes) -> int:
+    """Append one transactional record; its offset."""
+    sent = batch(
+        [value], producer_id=producer_id, epoch=epoch, sequence=sequence, transactional=True
+    )
+    return partition.append(sent, NOW_MS).base_offset
+
+
+def end(partition: Partition, producer_id: int, epoch: int, *, commit: bool) -> int:
+    """End a transaction; the marker's offset."""
+    return partition.append_marker(
+        producer_id, epoch, commit=commit, coordinator_epoch=0, now_ms=NOW_MS
+    )

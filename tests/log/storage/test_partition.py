@@ -6,45 +6,29 @@ from dataclasses import replace
 
 import pytest
 
-from millstream.log.config import TopicConfig
 from millstream.log.errors import (
     CorruptRecordError,
     LogClosedError,
     OffsetOutOfRangeError,
     RecordTooLargeError,
-    StorageError,
 )
 from millstream.log.format.codec import decode_batch, parse_header
 from millstream.log.format.control import encode_control_batch
 from millstream.log.storage.memory_files import MemoryFiles
-from millstream.log.storage.partition import Partition
-from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.partitions import (
     NOW_MS,
     SMALL,
     batch,
     check_indexes,
+    end,
     flush,
+    fresh,
     new_partition,
+    offsets,
     read_all,
+    send,
+    values,
 )
-
-
-def fresh(config: TopicConfig = SMALL, durability: str = "fsync") -> Partition:
-    return new_partition(MemoryFiles(), config=config, durability=durability)[1]
-
-
-def values(partition: Partition, isolation: str = "read_uncommitted") -> list[bytes]:
-    return [read.value for read in read_all(partition, isolation)]
-
-
-def offsets(partition: Partition) -> tuple[int, int, int, int]:
-    return (
-        partition.log_start_offset,
-        partition.last_stable_offset,
-        partition.high_watermark,
-        partition.log_end_offset,
-    )
 
 
 def test_nothing_is_readable_before_the_flush() -> None:
@@ -298,77 +282,6 @@ def test_a_duplicate_is_answered_with_the_original_offset() -> None:
     assert values(partition) == [b"a", b"b", b"c"]
 
 
-def send(partition: Partition, producer_id: int, epoch: int, sequence: int, value: bytes) -> int:
-    sent = batch(
-        [value], producer_id=producer_id, epoch=epoch, sequence=sequence, transactional=True
-    )
-    return partition.append(sent, NOW_MS).base_offset
-
-
-def end(partition: Partition, producer_id: int, epoch: int, *, commit: bool) -> int:
-    return partition.append_marker(
-        producer_id, epoch, commit=commit, coordinator_epoch=0, now_ms=NOW_MS
-    )
-
-
-def test_an_open_transaction_holds_the_last_stable_offset() -> None:
-    partition = fresh()
-    partition.append(batch([b"before"]), NOW_MS)
-    send(partition, 1, 0, 0, b"in")
-    partition.append(batch([b"beside"]), NOW_MS)
-    flush(partition)
-    assert offsets(partition) == (0, 1, 3, 3)
-    assert partition.has_open_transaction(1)
-    assert partition.open_transactions() == {1: 0}
-    assert values(partition, "read_committed") == [b"before"]
-    assert values(partition) == [b"before", b"in", b"beside"]
-    assert end(partition, 1, 1, commit=True) == 3
-    assert not partition.has_open_transaction(1)
-    assert partition.last_stable_offset == 1  # the marker may still be lost
-    flush(partition)
-    assert offsets(partition) == (0, 4, 4, 4)
-    assert values(partition, "read_committed") == [b"before", b"in", b"beside"]
-
-
-def test_aborted_records_are_named_to_the_reader() -> None:
-    partition = fresh()
-    send(partition, 1, 0, 0, b"no")
-    send(partition, 2, 0, 0, b"yes")
-    end(partition, 1, 1, commit=False)
-    end(partition, 2, 1, commit=True)
-    send(partition, 1, 1, 0, b"yes too")
-    end(partition, 1, 2, commit=True)
-    flush(partition)
-    assert partition.read(0, size_bytes_max=10_000).aborted == ((1, 0),)
-    assert partition.read(0, size_bytes_max=10_000, isolation="read_uncommitted").aborted == ()
-    assert values(partition, "read_committed") == [b"yes", b"yes too"]
-
-
-def test_an_abort_is_found_from_segments_before_its_marker() -> None:
-    partition = fresh()
-    send(partition, 1, 0, 0, b"no")
-    for _ in range(30):
-        partition.append(batch([b"x" * 50]), NOW_MS)
-    end(partition, 1, 1, commit=False)
-    for _ in range(30):
-        partition.append(batch([b"x" * 50]), NOW_MS)
-    send(partition, 2, 0, 0, b"no")
-    end(partition, 2, 1, commit=False)
-    flush(partition)
-    assert partition.read(0, size_bytes_max=1).aborted == ((1, 0),)
-    assert partition.read(15, size_bytes_max=1).aborted == ((1, 0),)
-    assert partition.read(40, size_bytes_max=1).aborted == ()
-    assert set(values(partition, "read_committed")) == {b"x" * 50}
-
-
-def test_a_marker_is_written_once() -> None:
-    partition = fresh()
-    send(partition, 1, 0, 0, b"a")
-    assert end(partition, 1, 1, commit=True) == 1
-    assert end(partition, 1, 1, commit=True) == 1
-    assert partition.log_end_offset == 2
-
-
 def test_offset_for_time() -> None:
     partition = fresh()
     times = [50, 10, 70, 30, 90, 90, 20, 110] * 6
@@ -434,73 +347,6 @@ def test_segments_dropped_during_a_flush_are_kept_open_until_it_ends() -> None:
     partition.finish_flush(running, None)
     assert len(partition.take_dropped()) == 3
     assert partition.take_dropped() == []
-
-
-def failing_once(kind: str, code: str = "EIO") -> SimFiles:
-    """A disk whose next operation of this kind fails, once it is armed."""
-    files = SimFiles()
-
-    def fail(operation: Operation) -> OSError | None:
-        if operation.kind != kind or not operation.path.endswith(".log"):
-            return None
-        files.on_operation = None
-        return disk_error(code, operation.path)  # type: ignore[arg-type]
-
-    files.on_operation = fail
-    return files
-
-
-def test_after_a_failed_fsync_writes_are_refused() -> None:
-    files = failing_once("fsync")
-    fail, files.on_operation = files.on_operation, None
-    partition = new_partition(files)[1]
-    partition.append(batch([b"kept"]), NOW_MS)
-    flush(partition)
-    files.on_operation = fail
-    partition.append(batch([b"in doubt"]), NOW_MS)
-    flush(partition)
-    assert partition.failed
-    assert not partition.unflushed
-    assert partition.start_flush() is None
-    assert offsets(partition) == (0, 1, 1, 2)
-    for _ in range(2):
-        with pytest.raises(StorageError, match=r"takes no more writes.*Input/output error"):
-            partition.append(batch([b"x"]), NOW_MS)
-    with pytest.raises(StorageError):
-        end(partition, 1, 1, commit=True)
-    assert values(partition) == [b"kept"]
-    with pytest.raises(StorageError):
-        partition.close(clean=True)
-
-
-def test_after_a_failed_write_what_came_before_can_still_be_flushed() -> None:
-    files = failing_once("append", "ENOSPC")
-    fail, files.on_operation = files.on_operation, None
-    partition = new_partition(files)[1]
-    partition.append(batch([b"whole"]), NOW_MS)
-    files.on_operation = fail
-    with pytest.raises(StorageError, match="No space left"):
-        partition.append(batch([b"torn"]), NOW_MS)
-    with pytest.raises(StorageError):
-        partition.append(batch([b"refused"]), NOW_MS)
-    flush(partition)
-    assert offsets(partition) == (0, 1, 1, 1)
-    assert values(partition) == [b"whole"]
-
-
-def test_a_failed_read_surfaces_and_may_be_tried_again() -> None:
-    files = failing_once("read")
-    fail, files.on_operation = files.on_operation, None
-    partition = new_partition(files)[1]
-    partition.append(batch([b"a"]), NOW_MS)
-    flush(partition)
-    files.on_operation = fail
-    with pytest.raises(StorageError, match="could not be read"):
-        partition.read(0, size_bytes_max=100)
-    assert values(partition) == [b"a"]
-    files.on_operation = fail
-    with pytest.raises(StorageError, match="could not be read"):
-        partition.offset_for_time(0)
 
 
 def test_damage_in_the_middle_is_named() -> None:

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from millstream.log.errors import OffsetOutOfRangeError
 from millstream.log.format.codec import parse_header
 from millstream.log.testing.sim_files import SimFiles
-from shared.partition_sweep import History, Producing, found
+from shared.partition_sweep import found
+from shared.partition_workload import History, Producing
 from shared.partitions import PARTITION, check_indexes, flush, new_partition, open_log
 
 PRODUCERS = st.sampled_from([1, 2, 3])
