@@ -14,6 +14,7 @@ from .topics import GlobalTable, Topic
 from .windows import Window, Windowed, hopping, tumbling
 
 if TYPE_CHECKING:
+    from .queries import UnknownStoreError
     from .run import RunResult, run_app
     from .testing import TestDriver
 
@@ -31,6 +32,7 @@ __all__ = [
     "TestDriver",
     "Topic",
     "TopologyError",
+    "UnknownStoreError",
     "Window",
     "Windowed",
     "hopping",
@@ -38,7 +40,12 @@ __all__ = [
     "tumbling",
 ]
 
-_LATER = {"RunResult": "run", "run_app": "run", "TestDriver": "testing"}
+_LATER = {
+    "RunResult": "run",
+    "TestDriver": "testing",
+    "UnknownStoreError": "queries",
+    "run_app": "run",
+}
 """Names whose modules bring the runtime along: imported when they are used."""
 
 

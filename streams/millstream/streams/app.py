@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
 from millstream.log.interface import Log
 
 from .build import build
 from .decorated import StreamOptions, StreamSource, TableFunction
-from .errors import OnError, TopologyError
+from .errors import OnError, TopologyError, check_policy
 from .functions import function_name
 from .graph import Graph, TypeHint
 from .grouped import Grouped
@@ -72,8 +72,7 @@ class App:
     Args:
         id: names the consumer group, the changelogs and the repartition topics; Kafka's
             application.id. Another id is another app, with state of its own.
-        log: `file:DIR`, `memory:`, or later `kafka://...`; else $MILLSTREAM_LOG, else
-            `file:./millstream-data`.
+        log: `file:DIR` or `memory:`; else $MILLSTREAM_LOG, else `file:./millstream-data`.
         idle_timeout: after so much silence stream time moves on and closes windows; None: never.
         on_error: what becomes of a record for which a function raises.
         on_deserialization_error: what becomes of a record that cannot be read.
@@ -94,6 +93,13 @@ class App:
         concurrency: int = CONCURRENCY_DEFAULT,
         state_dir: str | Path | None = None,
     ) -> None:
+        if guarantee not in get_args(Guarantee):
+            raise TopologyError(
+                f"app {id!r}: guarantee is {guarantee!r}; it is one of "
+                f"{', '.join(get_args(Guarantee))}"
+            )
+        check_policy(f"app {id!r}: on_error", on_error)
+        check_policy(f"app {id!r}: on_deserialization_error", on_deserialization_error)
         self.id = id
         self.log = log
         self.guarantee: Guarantee = guarantee

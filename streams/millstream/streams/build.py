@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from .errors import TopologyError
+from .errors import TopologyError, check_policy
 from .graph import Graph
 from .nodes import CountPartsNode, FoldNode, JoinNode, Node, SinkNode, SourceNode, TableNode
 from .topology import (
@@ -22,10 +22,14 @@ def build(graph: Graph) -> Topology:
     """The topology of all steps.
 
     Raises:
-        TopologyError: options were given to a decorator that decorates nothing.
+        TopologyError: options were given to a decorator that decorates nothing, or a step's
+            `on_error` is no policy.
     """
     for problem in graph.unused.values():
         raise TopologyError(problem)
+    for node in graph.nodes:
+        if node.on_error is not None:
+            check_policy(f"step {node.name!r}: on_error", node.on_error)
     parts = _in_order([_Part(nodes) for nodes in _connected(graph.nodes)])
     ids = {id(part): number for number, part in enumerate(parts)}
     subtopologies = tuple(

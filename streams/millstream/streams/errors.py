@@ -12,7 +12,7 @@ A `TopologyError` is raised before anything runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from millstream.log.errors import MillstreamError
 from millstream.log.record import Record
@@ -24,6 +24,7 @@ __all__ = [
     "SerdeError",
     "StreamsError",
     "TopologyError",
+    "check_policy",
 ]
 
 ErrorPolicy = Literal["fail", "dead_letter", "skip"]
@@ -80,3 +81,16 @@ class ProcessingError(StreamsError):
         self.offset = offset
         self.step = step
         self.function = function
+
+
+def check_policy(where: str, on_error: OnError) -> None:
+    """Refuse a policy there is none of, while the app is built and not at the first bad record.
+
+    Raises:
+        TopologyError: names `where` and the policies there are.
+    """
+    if not callable(on_error) and on_error not in get_args(ErrorPolicy):
+        raise TopologyError(
+            f"{where} is {on_error!r}; it is one of {', '.join(get_args(ErrorPolicy))}, or a "
+            "function that answers one"
+        )

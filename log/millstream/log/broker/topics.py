@@ -105,8 +105,7 @@ class TopicTable:
         if topic is None:
             raise UnknownTopicError(
                 f"Topic {name!r} does not exist. Create it: "
-                f"await log.create_topic({name!r}, partitions=...), "
-                f"or millstream topics create {name}."
+                f"await log.create_topic({name!r}, partitions=...)."
             )
         return topic
 
