@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from millstream.streams.context import Context
 from millstream.streams.errors import TopologyError
 from millstream.streams.functions import function_name, user_function
@@ -108,7 +109,7 @@ def test_an_annotation_that_is_not_there_at_run_time() -> None:
     "call", [lambda: 0, lambda a, b: 0, lambda a, *, b: 0, lambda ctx: 0, lambda **each: 0]
 )
 def test_parameters_that_do_not_fit(call: Callable[..., Any]) -> None:
-    with pytest.raises(TopologyError, match="filter: a lambda .* must take 1 value"):
+    with pytest.raises(TopologyError, match=r"filter: a lambda .* must take 1 value"):
         user_function(call, 1, "filter")
 
 

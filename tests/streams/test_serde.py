@@ -14,6 +14,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from millstream.streams.errors import SerdeError, TopologyError
 from millstream.streams.serde import Serde, serde_for, windowed_serde
 from millstream.streams.windows import Windowed

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from millstream.streams.errors import TopologyError
 from millstream.streams.windows import Window, Windowed, duration_ms, hopping, tumbling
 
