@@ -91,7 +91,10 @@ class Flusher:
             ]
             if running:
                 await asyncio.wait(running)
-            elif any(only is None or each in only for each in self._wanted):
+                await asyncio.sleep(0)  # let `ended` see it
+            elif self._start_is_scheduled and any(
+                only is None or each in only for each in self._wanted
+            ):
                 await asyncio.sleep(0)
             else:
                 return
@@ -105,6 +108,7 @@ class Flusher:
             flush = partition.start_flush()
             if flush is None:
                 self._settle_waiters(partition)
+                self.forget(topic_partition, _failed(partition, "a write failed before"))
             elif self._threads.inline:
                 self._finish(partition, flush, _run(flush))
             else:
@@ -134,13 +138,7 @@ class Flusher:
             if partition.high_watermark != before:
                 self._on_readable(partition)
             return
-        self.forget(
-            partition.topic_partition,
-            StorageError(
-                f"Partition {partition.topic_partition}: fsync failed ({error}). What was not yet "
-                "acknowledged may be lost; it takes no more writes until the log is opened again."
-            ),
-        )
+        self.forget(partition.topic_partition, _failed(partition, f"fsync failed ({error})"))
 
     def _settle_waiters(self, partition: Partition) -> None:
         waiters = self._waiters.get(partition.topic_partition)
@@ -157,6 +155,13 @@ class Flusher:
             self.want(partition)
         else:
             del self._waiters[partition.topic_partition]
+
+
+def _failed(partition: Partition, what: str) -> StorageError:
+    return StorageError(
+        f"Partition {partition.topic_partition}: {what}. What was not yet acknowledged may be lost; "
+        "it takes no more writes until the log is opened again."
+    )
 
 
 def _run(flush: Flush) -> OSError | None:

@@ -187,6 +187,7 @@ class TransactionCoordinator:
         """Let every transaction that is ending end."""
         while self._ending:
             await asyncio.wait(list(self._ending.values()))
+            await asyncio.sleep(0)  # let `ended` see it
 
     # Recovery
 
@@ -341,6 +342,7 @@ class TransactionCoordinator:
     async def _wait_for_end(self, transactional_id: str) -> None:
         while transactional_id in self._ending:
             await asyncio.wait([self._ending[transactional_id]])
+            await asyncio.sleep(0)  # let `ended` see it
 
     def _check_not_stuck(self, transactional_id: str) -> None:
         error = self._stuck.get(transactional_id)

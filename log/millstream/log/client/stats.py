@@ -9,8 +9,8 @@ __all__ = ["ConsumerStats", "LogStats", "ProducerStats"]
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """A log. `records` counts offsets, markers too. `unflushed_partitions` hold something that an fsync does not cover yet;
-    `failed_partitions` take no more writes until the log is opened again."""
+    """A log. `records` counts offsets, those of markers too. `unflushed_partitions` hold something
+    that no fsync covers yet; `failed_partitions` take no more writes until the log is reopened."""
 
     topics: int
     partitions: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from millstream.log.broker.broker import Broker
 from millstream.log.errors import (
@@ -124,10 +124,12 @@ class ProducerTransaction:
             failure.add_note(f"And the transaction could not be aborted: {error}")
 
     async def close(self) -> None:
-        """Abort an open transaction. One that failed for good was told to its owner already."""
+        """Abort an open transaction. One that failed for good was told to its owner already, and
+        that of a fenced producer is aborted: by whoever fenced it."""
         await self.settle()
         if self._open and self._fatal is None:
-            await self.abort()
+            with suppress(ProducerFencedError):
+                await self.abort()
 
     async def send_offsets(
         self,
