@@ -215,18 +215,24 @@ class Worker:
         ended: frozenset[TopicPartition] = frozenset()
         if any(intake.has_choice and not intake.is_empty for intake in intakes):
             ended = await self._at_their_end()
+        before: RunningTask | None = None
         for intake in intakes:
             while (batch := intake.next(ended)) is not None:
-                await self._process(batch)
+                running = self._tasks.of(batch)
+                # Outputs of one task gather to large batches; between tasks order is kept.
+                if before is not None and (running is not before or running.task.has_async):
+                    await self._cycle.send_outputs(before)
+                before = running
+                self._process(running, batch)
                 if self._cycle.is_due(self._tasks):
                     await self._commit()
+        if before is not None:
+            await self._cycle.send_outputs(before)
 
-    async def _process(self, batch: RecordBatch) -> None:
-        running = self._tasks.of(batch)
+    def _process(self, running: RunningTask, batch: RecordBatch) -> None:
         batch.topic = self._context.names.in_code(batch.topic)
         running.is_dirty = True
         running.task.process(batch)
-        await self._cycle.send_outputs(running)
         running.active_ms = self._clock.monotonic_ms()
         running.stream_time_then = running.task.stream_time
 
