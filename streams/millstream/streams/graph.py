@@ -165,8 +165,8 @@ class Flow:
     def state_name(self, name: str | None, function: UserFunction | None, kind: str) -> str:
         """The name of a step with state; its store and topics are named after it."""
         stem = function.name if function is not None else ""
-        chosen = name or stem or f"{self.graph.pipeline or self.anchor}-{kind}"
-        return self.graph.claim(chosen, f"a {kind}")
+        unnamed = stem or f"{self.graph.pipeline or self.anchor}-{kind}"
+        return self.graph.claim(unnamed if name is None else name, f"a {kind}")
 
     def repartitioned(
         self, name: str, *, partitions: int | None = None, on_error: OnError | None = None
