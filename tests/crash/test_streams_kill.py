@@ -110,9 +110,10 @@ def test_killed_now_and_then(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_about_every_second_over_300_000_records(tmp_path: Path) -> None:
+@pytest.mark.parametrize("life_s", [1.0, 0.4])
+def test_killed_again_and_again_over_300_000_records(tmp_path: Path, life_s: float) -> None:
     expected = prepare(tmp_path, 300_000)
-    kills = kill_until_done(tmp_path, life_s=1.0)
+    kills = kill_until_done(tmp_path, life_s)
     asyncio.run(check(tmp_path, expected))
     assert kills > 0
 
