@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from millstream.log.errors import LogLockedError, StorageError
+from millstream.log.errors import CorruptRecordError, LogLockedError, StorageError
 from millstream.log.record import TopicPartition
 from millstream.log.storage.files import Files, RealFiles
 from millstream.log.storage.log_dir import LogDir
@@ -198,6 +200,65 @@ def test_a_partition_that_was_never_finished_goes_away() -> None:
     log_dir = open_log(files.restart())
     assert list(log_dir.partitions) == [PARTITION]
     assert not files.exists(f"{ROOT}/orders-1")
+
+
+def test_creation_that_failed_can_be_tried_again() -> None:
+    """At every operation of it, without a restart in between."""
+    for number in range(100):
+        files = SimFiles()
+        log_dir = open_log(files)
+        start = len(files.operations)
+
+        def fail(operation: Operation, at: int = start + number) -> OSError | None:
+            return disk_error("ENOSPC", operation.path) if operation.number == at else None
+
+        files.on_operation = fail
+        try:
+            log_dir.create_partition(PARTITION, SMALL, topic_id="a", now_ms=NOW_MS)
+        except StorageError:
+            assert PARTITION not in log_dir.partitions
+        else:
+            assert number > 10
+            return
+        files.on_operation = None
+        partition = log_dir.create_partition(PARTITION, SMALL, topic_id="b", now_ms=NOW_MS)
+        fill(partition, 3)
+        disk = files.after_crash("dropped", "dropped")
+        assert len(values(open_log(disk).partitions[PARTITION])) == 3
+
+
+def test_closing_again_writes_nothing_for_what_was_not_written_to() -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files)
+    fill(partition)
+    other = TopicPartition(TOPIC, 1)
+    log_dir.create_partition(other, SMALL, topic_id="a", now_ms=NOW_MS)
+    log_dir.close()
+    again = files.restart()
+    log_dir = open_log(again)
+    start = len(again.operations)
+    log_dir.close()
+    assert not [each for each in again.operations[start:] if "/orders-" in each.path]
+    log_dir = open_log(again.after_crash("dropped", "dropped"))
+    assert log_dir.partitions[PARTITION].log_end_offset == COUNT
+    check_indexes(log_dir.partitions[PARTITION])
+    fill(log_dir.partitions[other])
+    check_indexes(log_dir.partitions[other])
+
+
+def test_a_failed_load_closes_its_files(tmp_path: Path) -> None:
+    root = str(tmp_path / "log")
+    log_dir, partition = new_partition(RealFiles(), root)
+    fill(partition)
+    log_dir.checkpoint()
+    log_dir.close(clean=False)
+    path = Path(partition._segments.active.path)
+    path.write_bytes(b"damage")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(CorruptRecordError):
+            open_log(RealFiles(), root)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_records_without_metadata_are_not_thrown_away() -> None:

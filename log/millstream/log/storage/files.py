@@ -30,7 +30,7 @@ from typing import Protocol
 
 from millstream.log.errors import LogLockedError
 
-__all__ = ["FileHandle", "Files", "Lock", "RealFiles", "replace_file"]
+__all__ = ["FileHandle", "Files", "Lock", "RealFiles", "replace_file", "write_file"]
 
 _VECTORS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
@@ -135,19 +135,27 @@ class Files(Protocol):
         ...
 
 
-def replace_file(files: Files, path: str, data: bytes) -> None:
-    """Make `data` the content of `path`: after a crash it is the old file or the new one, whole.
+def write_file(files: Files, path: str, data: bytes) -> None:
+    """Make `data` the content of `path`, durably; a new name is for the caller to sync.
 
-    When this returns, it is the new one for good.
+    After a crash in between the file may hold anything.
     """
-    temporary = path + ".tmp"
-    handle = files.open(temporary, create=True)
+    handle = files.open(path, create=True)
     try:
         handle.truncate(0)
         handle.append(data)
         handle.fsync()
     finally:
         handle.close()
+
+
+def replace_file(files: Files, path: str, data: bytes) -> None:
+    """Make `data` the content of `path`: after a crash it is the old file or the new one, whole.
+
+    When this returns, it is the new one for good.
+    """
+    temporary = path + ".tmp"
+    write_file(files, temporary, data)
     files.rename(temporary, path)
     files.fsync_dir(parent(path))
 

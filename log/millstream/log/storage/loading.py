@@ -13,7 +13,7 @@ from ..errors import CorruptRecordError
 from ..record import TopicPartition
 from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
-from .files import Files, replace_file
+from .files import Files, replace_file, write_file
 from .layout import (
     INDEX,
     LEADER_EPOCHS,
@@ -61,7 +61,12 @@ class LoadRequest:
         return f"{self.root}/{self.topic_partition}"
 
     def partition(
-        self, segments: list[Segment], producers: ProducerState, log_end_offset: int
+        self,
+        segments: list[Segment],
+        producers: ProducerState,
+        log_end_offset: int,
+        *,
+        is_sealed: bool,
     ) -> Partition:
         """The open partition, made of what was found."""
         return Partition(
@@ -74,7 +79,7 @@ class LoadRequest:
             producers=producers,
             log_start_offset=max(self.log_start_offset, segments[0].base_offset),
             log_end_offset=log_end_offset,
-            now_ms=self.now_ms,
+            is_sealed=is_sealed,
         )
 
 
@@ -87,14 +92,15 @@ def create_partition(request: LoadRequest, *, topic_id: str) -> Partition:
     files, folder = request.files, request.folder
     files.make_dir(folder)
     segment = Segment(files, folder, 0, create=True)
-    handle = files.open(f"{folder}/{LEADER_EPOCHS}", create=True)
-    handle.append(encode_leader_epochs(LEADER_EPOCH, 0))
-    handle.fsync()
-    handle.close()
-    # Last, and by a rename: where this file is, everything before it is too.
-    replace_file(files, f"{folder}/{PARTITION_METADATA}", encode_partition_metadata(topic_id))
-    files.fsync_dir(request.root)
-    return request.partition([segment], ProducerState(request.topic_partition), 0)
+    try:
+        write_file(files, f"{folder}/{LEADER_EPOCHS}", encode_leader_epochs(LEADER_EPOCH, 0))
+        # Last, and by a rename: where this file is, everything before it is too.
+        replace_file(files, f"{folder}/{PARTITION_METADATA}", encode_partition_metadata(topic_id))
+        files.fsync_dir(request.root)
+    except BaseException:
+        segment.close()
+        raise
+    return request.partition([segment], ProducerState(request.topic_partition), 0, is_sealed=True)
 
 
 def open_partition(request: LoadRequest) -> Partition:
@@ -104,7 +110,12 @@ def open_partition(request: LoadRequest) -> Partition:
         OSError: the disk could not be read or written.
         CorruptRecordError: synced batches have changed; nothing was touched.
     """
-    return Loading(request).load()
+    loading = Loading(request)
+    try:
+        return loading.load()
+    except BaseException:
+        loading.close()
+        raise
 
 
 class Loading:
@@ -129,6 +140,11 @@ class Loading:
             if partition is not None:
                 return partition
         return self._recover()
+
+    def close(self) -> None:
+        """Close what was opened; loading failed."""
+        for segment in self._segments:
+            segment.close()
 
     def _offsets(self, suffix: str) -> list[int]:
         found = (offset_of(name, suffix) for name in self._names)
@@ -158,13 +174,13 @@ class Loading:
         if self._first_without_index() < len(self._segments):
             return None
         state, _ = self._state_at(log_end_offset)
-        return request.partition(self._segments, state, log_end_offset)
+        return request.partition(self._segments, state, log_end_offset, is_sealed=True)
 
     def _first_without_index(self) -> int:
         """Which segment is the first that lacks an index; their number when none does."""
         indexed = set(self._offsets(INDEX)).intersection(self._offsets(TIME_INDEX))
         for i, segment in enumerate(self._segments):
-            if segment.base_offset not in indexed:
+            if segment.base_offset not in indexed and segment.size_bytes:
                 return i
         return len(self._segments)
 
@@ -221,7 +237,7 @@ class Loading:
             for segment in kept:
                 segment.remove()
             return self._begin_anew()
-        return request.partition(kept, state, recovery.log_end_offset)
+        return request.partition(kept, state, recovery.log_end_offset, is_sealed=False)
 
     def _state_at(self, offset: int) -> tuple[ProducerState, int]:
         return state_at(
@@ -239,7 +255,7 @@ class Loading:
         at the log start offset. Only with durability "os" can a power loss bring this about."""
         start = self._request.log_start_offset
         segment = Segment(self._files, self._folder, start, create=True)
+        self._segments = [segment]
         self._files.fsync_dir(self._folder)
-        return self._request.partition(
-            [segment], ProducerState(self._request.topic_partition), start
-        )
+        producers = ProducerState(self._request.topic_partition)
+        return self._request.partition([segment], producers, start, is_sealed=True)

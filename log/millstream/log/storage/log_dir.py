@@ -139,6 +139,8 @@ class LogDir:
             StorageError: the disk refused; the partition does not exist.
         """
         with disk_errors(self._path):
+            if self._files.exists(self._file(str(topic_partition))):
+                self._remove_unfinished(self._file(str(topic_partition)))
             partition = create_partition(
                 LoadRequest(
                     self._files, self._path, topic_partition, config, self._durability, now_ms
@@ -268,8 +270,9 @@ class LogDir:
         for name in self._files.list_dir(folder):
             if name.endswith(LOG) and self._files.size(f"{folder}/{name}"):
                 raise StorageError(
-                    f"{folder} holds records, but its {PARTITION_METADATA} is missing or damaged. "
-                    "Restore that file from a backup, or move the folder away."
+                    f"{folder} holds records, but its {PARTITION_METADATA} is missing, damaged or "
+                    "of no topic of this log. Restore that file from a backup, or move the folder "
+                    "away."
                 )
         self._remove_folder(folder)
 

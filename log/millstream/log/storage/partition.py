@@ -44,6 +44,7 @@ class Partition:
     Args:
         folder: its folder, which exists.
         log_end_offset: where the batches in `segments` end; all of them are durable.
+        is_sealed: the index files and a snapshot say everything a clean start needs.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Partition:
         producers: ProducerState,
         log_start_offset: int,
         log_end_offset: int,
-        now_ms: int,
+        is_sealed: bool,
     ) -> None:
         self.topic_partition = topic_partition
         self.config = config
@@ -74,7 +75,7 @@ class Partition:
         self._segments = SegmentList(segments)
         self._producers = producers
         self._unsynced = Unsynced(files, folder)
-        self._active_since_ms = now_ms
+        self._is_sealed = is_sealed
         self._error: OSError | None = None
         self._flush_failed = False
         self._closed = False
@@ -303,6 +304,7 @@ class Partition:
     def _write(self, batch: bytes, header: BatchHeader, now_ms: int) -> BatchHeader:
         """Put a batch at the end of the log. Returns its header as stored."""
         header, parts = placed(batch, header, self.log_end_offset)
+        self._is_sealed = False
         try:
             self._roll_if_due(header, now_ms)
             self._segments.active.append(header, parts, self.config.index_interval_bytes)
@@ -314,21 +316,11 @@ class Partition:
 
     def _roll_if_due(self, header: BatchHeader, now_ms: int) -> None:
         active = self._segments.active
-        if not active.size_bytes:
-            self._active_since_ms = now_ms
-        elif self._is_too_old(active, header, now_ms) or not active.has_room(header, self.config):
+        if not active.takes(header, self.config, now_ms):
             active.seal()
             self._unsynced.note_sealed(active)
             self._write_snapshot()
             self._segments.add(Segment(self._files, self.folder, self.log_end_offset, create=True))
-            self._active_since_ms = now_ms
-
-    def _is_too_old(self, active: Segment, header: BatchHeader, now_ms: int) -> bool:
-        """Whether segment.ms is over, in the records' own time where they have one."""
-        first = active.first_timestamp
-        if first == NO_TIMESTAMP or header.is_control or header.max_timestamp == NO_TIMESTAMP:
-            return now_ms - self._active_since_ms > self.config.segment_ms
-        return header.max_timestamp - first > self.config.segment_ms
 
     def _write_snapshot(self) -> None:
         path = offset_file(self.folder, self.log_end_offset, SNAPSHOT)
@@ -336,6 +328,8 @@ class Partition:
             self._unsynced.write_file(path, encode_snapshot(self._producers))
 
     def _flush_all(self) -> None:
+        if self._is_sealed:
+            return  # nothing was written since a clean start
         active = self._segments.active
         try:
             active.seal()

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from ..errors import CorruptRecordError
 from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
-from .files import FileHandle, Files
+from .files import Files, write_file
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import encode_snapshot
 from .producer_state import ProducerState
@@ -113,7 +113,7 @@ class Recovery:
             OSError: the disk failed; recovery may begin again.
         """
         kept = [scanned.segment for scanned in self.scanned]
-        handles = self._write_snapshots()
+        self._write_snapshots()
         self._cut()
         for scanned in self.scanned:
             if rewrite and scanned.unsynced_position is not None:
@@ -121,9 +121,6 @@ class Recovery:
             if scanned.segment is not kept[-1]:
                 scanned.segment.seal()
             scanned.segment.fsync()
-        for handle in handles:
-            handle.fsync()
-            handle.close()
         self.files.fsync_dir(self.folder)
         return kept
 
@@ -175,19 +172,14 @@ class Recovery:
         if excess_bytes:
             last.segment.truncate(last.valid_bytes)
 
-    def _write_snapshots(self) -> list[FileHandle]:
+    def _write_snapshots(self) -> None:
         """Those between the scanned segments. Later ones describe batches that may be gone; the one
         this recovery began with may be the only source there is, and stays untouched."""
         for offset in self.old_snapshots:
             if offset > self.segments[0].base_offset:
                 self.files.remove(offset_file(self.folder, offset, SNAPSHOT))
-        handles = []
         for offset, data in self.snapshots:
-            handle = self.files.open(offset_file(self.folder, offset, SNAPSHOT), create=True)
-            handles.append(handle)
-            handle.truncate(0)
-            handle.append(data)
-        return handles
+            write_file(self.files, offset_file(self.folder, offset, SNAPSHOT), data)
 
 
 def _valid_batches(segment: Segment) -> Iterator[tuple[int, BatchHeader, memoryview]]:

@@ -63,6 +63,7 @@ class Segment:
         self._largest: tuple[int, int] | None = None
         self._first_timestamp: int | None = None
         self._unindexed_bytes: int | None = None
+        self._since_ms: int | None = None
 
     def __repr__(self) -> str:
         return f"Segment({self.path})"
@@ -170,15 +171,30 @@ class Segment:
             "recovery-point-offset-checkpoint and .kafka_cleanshutdown and opening the log again."
         )
 
-    def has_room(self, header: BatchHeader, config: TopicConfig) -> bool:
-        """Whether this batch, at its offset, still fits. One batch always does."""
+    def takes(self, header: BatchHeader, config: TopicConfig, now_ms: int) -> bool:
+        """Whether this batch still belongs here: there is room and segment.ms is not over. The
+        first batch always does."""
         size_now = self.size_bytes
-        return not size_now or (
+        if not size_now:
+            self._since_ms = now_ms
+            return True
+        return (
             size_now + header.size_bytes <= config.segment_bytes
             and self.index.count < config.segment_index_bytes // INDEX_ENTRY_BYTES
             and self.time_index.count < config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES
             and header.last_offset - self.base_offset <= RELATIVE_OFFSET_MAX
+            and self._age_ms(header, now_ms) <= config.segment_ms
         )
+
+    def _age_ms(self, header: BatchHeader, now_ms: int) -> int:
+        """From the first batch to this one, in the records' own time where they have one. After a
+        restart the wall clock's time counts from the first look."""
+        first = self.first_timestamp
+        if NO_TIMESTAMP not in (first, header.max_timestamp) and not header.is_control:
+            return header.max_timestamp - first
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        return now_ms - self._since_ms
 
     def seal(self) -> None:
         """Write the indexes to their files. More batches may follow, and another seal."""
