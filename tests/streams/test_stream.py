@@ -294,7 +294,7 @@ def test_async_functions_are_refused_where_they_cannot_run(
     async def later(flight: Flight) -> bool:
         return True
 
-    with pytest.raises(TopologyError, match="is async; only @app[.]stream and map_values"):
+    with pytest.raises(TopologyError, match=r"is async; only @app[.]stream and map_values"):
         getattr(flights, method)(later, **options)
 
 

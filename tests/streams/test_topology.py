@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,15 +88,14 @@ def test_two_of_one_name_are_refused(second: str) -> None:
     def busiest(*values: Any) -> None:
         return None
 
+    again: dict[str, Callable[[], object]] = {
+        "count": lambda: app.stream(orders).group_by_key().count(name="busiest"),
+        "stream": lambda: app.stream(orders)(busiest),
+        "table": lambda: app.table(orders, init=0)(busiest),
+        "pipeline": lambda: app.pipeline(busiest),
+    }
     with pytest.raises(TopologyError, match=r"would both be called 'busiest'; give one of them"):
-        if second == "count":
-            app.stream(orders).group_by_key().count(name="busiest")
-        elif second == "stream":
-            app.stream(orders)(busiest)
-        elif second == "table":
-            app.table(orders, init=0)(busiest)
-        else:
-            app.pipeline(busiest)
+        again[second]()
 
 
 def test_a_topic_is_declared_once() -> None:
@@ -193,7 +193,7 @@ def test_folds_over_merged_topics_need_the_same_partition_counts() -> None:
     a, b = (app.stream(app.topic(name, key=str, value=str)) for name in "ab")
     a.merge(b).group_by_key().count(name="n")
     assert app.topology().partition_counts({"a": 3, "b": 3}) == {"a": 3, "b": 3}
-    with pytest.raises(TopologyError, match="step 'n' .*: a has 3, b has 2"):
+    with pytest.raises(TopologyError, match=r"step .n. .*: a has 3, b has 2"):
         app.topology().partition_counts({"a": 3, "b": 2})
 
 

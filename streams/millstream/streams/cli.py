@@ -68,7 +68,7 @@ def run(reference: str, log_url: str | None, until_end: bool, as_json: bool) -> 
 
 @click.command()
 @app_argument
-@click.option("--format", "form", type=click.Choice(["text", "mermaid"]), default="text")
+@click.option("--format", "form", type=click.Choice(["text", "mermaid", "kafka"]), default="text")
 def topology(reference: str, form: str) -> None:
     """Show the sub-topologies, steps, stores and topics of APP."""
     with reported_errors():

@@ -1,8 +1,11 @@
-"""A topology as text for people, or as a Mermaid flowchart."""
+"""A topology as text for people, as a Mermaid flowchart, or as Kafka Streams prints it."""
 
 from __future__ import annotations
 
-from .nodes import CountPartsNode, JoinNode, Node, SinkNode, SourceNode
+from collections.abc import Iterator, Sequence
+
+from .build import sinks_of
+from .nodes import CountPartsNode, FoldNode, JoinNode, Node, SinkNode, SourceNode, TableNode
 from .topology import StoreSpec, SubTopology, Topology, changelog_topic
 from .windows import WindowSpec
 
@@ -12,7 +15,14 @@ _UNITS = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 
 
 def describe(topology: Topology, form: str = "text") -> str:
-    """The sub-topologies with their steps, stores and topics; `form` is `text` or `mermaid`."""
+    """The sub-topologies with their steps, stores and topics.
+
+    Args:
+        form: `text`, `mermaid`, or `kafka` for the text of Kafka Streams' Topology.describe(),
+            which its viewers read.
+    """
+    if form == "kafka":
+        return "\n".join(_kafka(topology))
     return _mermaid(topology) if form == "mermaid" else _text(topology)
 
 
@@ -110,3 +120,49 @@ class _Picture:
 
 def _label(node: Node) -> str:
     return f"{node.kind} {node.name}".replace('"', "'")
+
+
+def _kafka(topology: Topology) -> Iterator[str]:
+    """Source: TopologyDescription.toString() of Kafka Streams: the first indent is one wider."""
+    yield "Topologies:"
+    indent = "   "
+    for subtopology in topology.subtopologies:
+        yield f"{indent}Sub-topology: {subtopology.id}"
+        indent = "  "
+        for node in subtopology.nodes:
+            children = [each.name for each in subtopology.nodes if node in each.parents]
+            yield from _kafka_node(node, children)
+        yield ""
+    for number, table in enumerate(topology.global_tables, len(topology.subtopologies)):
+        yield f"{indent}Sub-topology: {number} for global store (will not generate tasks)"
+        indent = "  "
+        source, store = f"{table.store.name}-source", table.store.name
+        yield from _kafka_lines(f"Source: {source} (topics: [{table.topic.name}])", [store], None)
+        yield from _kafka_lines(f"Processor: {store} (stores: [{store}])", [], [source])
+        yield ""
+
+
+def _kafka_node(node: Node, children: Sequence[str]) -> Iterator[str]:
+    parents = [parent.name for parent in node.parents]
+    if isinstance(node, SourceNode):
+        yield from _kafka_lines(
+            f"Source: {node.name} (topics: [{node.topic.name}])", children, None
+        )
+    elif isinstance(node, SinkNode):
+        yield from _kafka_lines(f"Sink: {node.name} (topic: {node.topic})", None, parents)
+    else:
+        store = node.store.name if isinstance(node, FoldNode | TableNode | JoinNode) else ""
+        own = list(sinks_of(node))
+        below = [*children, *(sink.name for sink in own)]
+        yield from _kafka_lines(f"Processor: {node.name} (stores: [{store}])", below, parents)
+        for sink in own:
+            yield from _kafka_lines(f"Sink: {sink.name} (topic: {sink.topic})", None, [node.name])
+
+
+def _kafka_lines(
+    head: str, children: Sequence[str] | None, parents: Sequence[str] | None
+) -> Iterator[str]:
+    yield f"    {head}"
+    for arrow, names in (("-->", children), ("<--", parents)):
+        if names is not None:
+            yield f"      {arrow} {', '.join(names) or 'none'}"
