@@ -5,9 +5,11 @@ The workload, the disks and what must hold on them are in shared/log_sweep.py.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
-from shared.log_sweep import sweep, sweep_kills, sweep_recovery
+from shared.log_sweep import sweep, sweep_errors, sweep_kills, sweep_recovery
 
 
 def test_crashes_at_many_points() -> None:
@@ -25,6 +27,17 @@ def test_killed_with_durability_os() -> None:
 
 def test_a_crash_during_recovery() -> None:
     assert sweep_recovery(step=97, inner_step=7) > 50
+
+
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
+def test_operations_fail(kind: Literal["EIO", "ENOSPC"]) -> None:
+    assert sweep_errors(kind, step=11) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
+def test_every_operation_fails(kind: Literal["EIO", "ENOSPC"]) -> None:
+    assert sweep_errors(kind) > 400
 
 
 @pytest.mark.slow

@@ -19,11 +19,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 from millstream.log import Log, TopicPartition
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
-from millstream.log.testing.sim_files import CONTENTS, Contents, Crash, Entries, SimFiles
+from millstream.log.testing.sim_files import (
+    CONTENTS,
+    Contents,
+    Crash,
+    Entries,
+    Operation,
+    SimFiles,
+    disk_error,
+)
 
 FOLDER = "log"
 IN = TopicPartition("in", 0)
@@ -294,6 +303,36 @@ def sweep_kills(*, step: int = 1) -> int:
         files, promises = SimFiles(crash_at=point), Promises()
         run_workload(files, promises, durability="os")
         recovered(files.restart(), promises, durability="os")
+        checked += 1
+    return checked
+
+
+def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
+    """Every `step`-th write fails, once. It must surface as a LogError or do no harm; what was
+    acknowledged before and after it holds, also when the power fails next."""
+    checked = 0
+    for point in range(0, crash_points(), step):
+        promises = Promises()
+
+        def fail(operation: Operation, point: int = point) -> OSError | None:
+            due = operation.is_write and operation.write_number == point
+            return disk_error(kind, operation.path) if due else None
+
+        files = SimFiles(on_operation=fail)
+
+        async def work(files: SimFiles = files, promises: Promises = promises) -> None:
+            with suppress(LogError):
+                async with asyncio.timeout(5), open_sim(files) as log:
+                    await workload(log, promises)
+
+        run_until_crash(files, work)
+        files.on_operation = None
+        for disk in (files.restart(), files.after_crash("dropped", "dropped")):
+            try:
+                recovered(disk, promises)
+            except (AssertionError, LogError) as error:
+                error.add_note(f"{kind} at write {point}: {files.operations[point]}")
+                raise
         checked += 1
     return checked
 

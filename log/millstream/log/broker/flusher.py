@@ -159,8 +159,8 @@ class Flusher:
 
 def _failed(partition: Partition, what: str) -> StorageError:
     return StorageError(
-        f"Partition {partition.topic_partition}: {what}. What was not yet acknowledged may be lost; "
-        "it takes no more writes until the log is opened again."
+        f"Partition {partition.topic_partition}: {what}. What was not yet acknowledged may be "
+        "lost; it takes no more writes until the log is opened again."
     )
 
 
