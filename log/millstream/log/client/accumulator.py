@@ -206,6 +206,10 @@ class Accumulator:
         if self._failure is None:
             self._failure = error
 
+    def forget_failure(self) -> None:
+        """The transaction it belonged to is aborted."""
+        self._failure = None
+
     def begin(self) -> None:
         """A transaction begins: nothing was sent in it, nothing failed."""
         self._failure = None

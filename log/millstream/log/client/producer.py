@@ -173,10 +173,10 @@ class EmbeddedProducer:
         await self.begin_transaction()
         try:
             yield
+            await self.commit_transaction()
         except BaseException as failure:
             await self._transaction.abort_after_failure(failure)
             raise
-        await self.commit_transaction()
 
     async def begin_transaction(self) -> None:
         """Open a transaction. Raises InvalidTxnStateError when one is open."""

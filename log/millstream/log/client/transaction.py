@@ -112,6 +112,7 @@ class ProducerTransaction:
         self._accumulator.drop(
             InvalidTxnStateError("The transaction was aborted before this record was sent.")
         )
+        self._accumulator.forget_failure()
         await self._end(commit=False)
 
     async def abort_after_failure(self, failure: BaseException) -> None:
