@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -230,7 +229,7 @@ def _user_traceback(error: BaseException) -> str:
 def _print_result(app: App, result: RunResult, as_json: bool) -> None:
     stats = result.stats
     if as_json:
-        _print_json({"app": app.id, "seconds": result.seconds, **asdict(stats)})
+        _print_json({"app": app.id, "seconds": result.seconds, **stats._asdict()})
         return
     rate = stats.records / result.seconds if result.seconds else 0.0
     click.echo(

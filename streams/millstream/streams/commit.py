@@ -13,7 +13,7 @@ committed, so that a crash repeats records but loses none."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from millstream.log.record import OffsetAndMetadata, TopicPartition
 
@@ -24,16 +24,14 @@ from .state_thread import StateThread
 __all__ = ["Changelog", "StoreChanges", "commit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Changelog:
+class Changelog(NamedTuple):
     """Where a store's changes go."""
 
     partition: TopicPartition
     topic_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreChanges:
+class StoreChanges(NamedTuple):
     """What a store has to commit, and its changelog; None for a store that has none."""
 
     store: Store

@@ -54,7 +54,7 @@ def _print_json(replay: Replay, result: RunResult, comparisons: list[TopicCompar
             "replay": replay.context.app_id,
             "seconds": result.seconds,
             "shadows": replay.shadows,
-            **asdict(result.stats),
+            **result.stats._asdict(),
         }
     )
     for comparison in comparisons:

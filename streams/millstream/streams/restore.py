@@ -8,9 +8,8 @@ says nothing about this changelog any more (`start_of_restore`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from millstream.log.interface import Consumer, Log
 from millstream.log.record import RecordBatch, TopicDescription, TopicPartition
@@ -31,16 +30,14 @@ _FETCH_CONFIG: Mapping[str, str | int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StoreInLog:
+class StoreInLog(NamedTuple):
     """A logged store and where its changelog lies."""
 
     store: Store
     changelog: TopicPartition
 
 
-@dataclass(frozen=True, slots=True)
-class ChangelogBounds:
+class ChangelogBounds(NamedTuple):
     """What the log has of a changelog partition. Offsets; `end` is exclusive."""
 
     beginning: int
@@ -127,16 +124,21 @@ async def _read(
     return count
 
 
-@dataclass(slots=True)
 class _Restore:
-    """One store on its way to the end of its changelog."""
+    """One store on its way to the end of its changelog. `start` moves: it is read up to there."""
 
-    store: Store
-    changelog: ChangelogBounds
-    thread: StateThread
-    wall_ms: Callable[[], int]
-    start: int = 0
-    """Read up to here."""
+    def __init__(
+        self,
+        store: Store,
+        changelog: ChangelogBounds,
+        thread: StateThread,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.changelog = changelog
+        self.thread = thread
+        self.wall_ms = wall_ms
+        self.start = 0
 
     async def begin(self) -> int:
         backing = self.store.backing

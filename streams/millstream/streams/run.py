@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from millstream.log.interface import Log
 
@@ -20,8 +19,7 @@ from .worker import Worker, WorkerStats
 __all__ = ["RunResult", "run_app", "run_worker_to_end"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """What a run has done."""
 
     stats: WorkerStats

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from millstream.log.clock import Clock, SystemClock
 from millstream.log.interface import Log
@@ -18,8 +18,7 @@ from .topology import Topology
 __all__ = ["RunContext"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
+class RunContext(NamedTuple):
     """One app on one log. The topology is built before anything else happens."""
 
     app: App
@@ -28,12 +27,12 @@ class RunContext:
     log: Log
     topology: Topology
     directory: StateDirectory
-    names: TopicNames = field(default_factory=TopicNames)
-    limits: Mapping[TopicPartition, int] = field(default_factory=dict)
+    names: TopicNames = TopicNames()
+    limits: Mapping[TopicPartition, int] = {}
     """Offsets of input partitions (in the log's names) before which to stop, for a run to an
     end."""
     progress: Progress = no_progress
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = SystemClock()
 
     @classmethod
     def of(cls, app: App, log: Log, *, progress: Progress | None = None) -> RunContext:

@@ -9,7 +9,8 @@ everything uncommitted is forgotten.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from typing import NamedTuple
 
 from millstream.log.record import OffsetAndMetadata, RecordBatch, TopicPartition
 
@@ -49,23 +50,26 @@ def stream_time_of(committed: Iterable[OffsetAndMetadata | None]) -> int:
     )
 
 
-@dataclass(slots=True)
 class RunningTask:
-    """A task and what belongs to it."""
+    """A task and what belongs to it.
 
-    subtopology: SubTopology
-    partition: int
-    inputs: tuple[TopicPartition, ...]
-    """As the log names them, in the order of the sub-topology's sources."""
-    stores: Mapping[str, Store]
-    task: Task
-    intake: Intake
-    is_dirty: bool = False
-    """Whether anything happened since the last commit."""
-    active_ms: int = 0
-    """Monotonic time of the last record."""
-    stream_time_then: int = -1
-    """Stream time at `active_ms`."""
+    `inputs` are named as in the log, in the order of the sub-topology's sources. `is_dirty` says
+    whether anything happened since the last commit, `active_ms` when the last record came
+    (monotonic), and `stream_time_then` the stream time at that moment.
+    """
+
+    def __init__(
+        self, part: _Part, task: Task, intake: Intake, *, now_ms: int, stream_time: int
+    ) -> None:
+        self.subtopology = part.subtopology
+        self.partition = part.number
+        self.inputs = part.inputs
+        self.stores = part.stores
+        self.task = task
+        self.intake = intake
+        self.is_dirty = False
+        self.active_ms = now_ms
+        self.stream_time_then = stream_time
 
     @property
     def dirty_entries(self) -> int:
@@ -73,8 +77,7 @@ class RunningTask:
         return sum(store.dirty_entries for store in self.stores.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """What will be a task as soon as its stores are restored."""
 
     subtopology: SubTopology
@@ -178,14 +181,11 @@ class RunningTasks:
             stream_time=stream_time,
         )
         return RunningTask(
-            part.subtopology,
-            part.number,
-            part.inputs,
-            part.stores,
+            part,
             task,
             self._intake(part.subtopology, part.number),
-            active_ms=context.clock.monotonic_ms(),
-            stream_time_then=stream_time,
+            now_ms=context.clock.monotonic_ms(),
+            stream_time=stream_time,
         )
 
     def _store(self, spec: StoreSpec, number: int) -> Store:

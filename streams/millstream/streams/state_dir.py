@@ -7,7 +7,6 @@ Named after stores, not after tasks: the number of a sub-topology may change wit
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from .state import Backing, MemoryBacking
@@ -54,4 +53,6 @@ class StateDirectory:
     def delete(self) -> None:
         """Remove the app's local state. Its changelogs, while they exist, hold it all."""
         if self.path is not None and self.path.exists():
+            import shutil
+
             shutil.rmtree(self.path)

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from millstream.log.errors import (
     IllegalGenerationError,
@@ -31,7 +30,6 @@ from .commit_cycle import CommitCycle
 from .global_tables import GlobalTables
 from .internal_topics import RunTopics, prepare_topics
 from .journal import Journal
-from .queries import StoreView, spec_named
 from .restore import POLL_MS
 from .run_context import RunContext
 from .running_tasks import RunningTask, RunningTasks
@@ -40,6 +38,9 @@ from .state_thread import StateThread
 from .topology import changelog_topic
 from .until_end import EndOfInput
 
+if TYPE_CHECKING:
+    from .queries import StoreView
+
 __all__ = ["Worker", "WorkerStats"]
 
 IDLE_WAIT_MS: Final = 100
@@ -47,17 +48,16 @@ IDLE_WAIT_MS: Final = 100
 RECOVERIES_MAX: Final = 5
 """Attempts in a row that may end in a retriable error."""
 
-_PRODUCER_CONFIG: Mapping[str, str | int] = {"linger.ms": 50, "batch.size": 512 << 10}
+_PRODUCER_CONFIG: Mapping[str, str | int] = {"linger.ms": 50, "batch.size": 256 << 10}
 _CONSUMER_CONFIG: Mapping[str, str | int] = {
     "enable.auto.commit": "false",
-    "max.partition.fetch.bytes": 1 << 20,
-    "fetch.max.bytes": 4 << 20,
+    "max.partition.fetch.bytes": 256 << 10,
+    "fetch.max.bytes": 256 << 10,
 }
 _GROUP_MOVED_ON = (IllegalGenerationError, UnknownMemberError, RebalanceInProgressError)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStats:
+class WorkerStats(NamedTuple):
     """What a worker has done since it started. Counts of records."""
 
     records: int = 0
@@ -126,6 +126,8 @@ class Worker:
         Raises:
             UnknownStoreError: the app has no store of this name.
         """
+        from .queries import StoreView, spec_named
+
         topology = self._context.topology
         specs = [store for part in topology.subtopologies for store in part.stores]
         specs += [table.store for table in topology.global_tables]

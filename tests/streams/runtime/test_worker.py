@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,7 +128,7 @@ def test_silence_closes_windows_and_that_is_remembered() -> None:
         async with open_log("memory:") as log:
             await feed(log, "events", [("a", {"n": 1}, 1_000)])
             clock = FakeClock()
-            context = replace(RunContext.of(windowed("30s"), log), clock=clock)
+            context = RunContext.of(windowed("30s"), log)._replace(clock=clock)
             worker = Worker(context)
             async with running(worker):
                 await until(lambda: returns(worker.stats().records == 1))
@@ -138,7 +137,7 @@ def test_silence_closes_windows_and_that_is_remembered() -> None:
                 assert await records(log, "totals") == []
                 clock.advance(10_000)
                 await until(lambda: has_records(log, "totals", 1))
-            again = Worker(replace(context, clock=FakeClock()))
+            again = Worker(context._replace(clock=FakeClock()))
             async with running(again):
                 await feed(log, "events", [("a", {"n": 5}, 2_000)])
                 await until(lambda: returns(again.stats().late == 1))
@@ -152,7 +151,7 @@ def test_without_idle_timeout_windows_stay_open() -> None:
         async with open_log("memory:") as log:
             await feed(log, "events", [("a", {"n": 1}, 1_000)])
             clock = FakeClock()
-            worker = Worker(replace(RunContext.of(windowed(None), log), clock=clock))
+            worker = Worker(RunContext.of(windowed(None), log)._replace(clock=clock))
             async with running(worker):
                 await until(lambda: returns(worker.stats().records == 1))
                 clock.advance(10 * MINUTE_MS)
