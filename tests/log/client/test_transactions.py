@@ -26,6 +26,7 @@ from shared.logs import settled, values, with_log
 
 T0 = TopicPartition("t", 0)
 U0 = TopicPartition("u", 0)
+MANUAL = {"enable.auto.commit": "false"}
 
 
 def test_all_or_nothing() -> None:
@@ -300,14 +301,14 @@ def test_offsets_of_a_stale_generation_are_refused() -> None:
     async def body(log: EmbeddedLog) -> None:
         await log.create_topic("t")
         async with log.producer(transactional_id="x") as producer:
-            consumer = log.consumer("t", group="g")
+            consumer = log.consumer("t", group="g", config=MANUAL)
             await consumer.poll(0)
             stale = consumer.group_metadata()
             await producer.begin_transaction()
             await producer.send_offsets({T0: 1}, group=stale)
             await producer.commit_transaction()
             await consumer.close()
-            other = log.consumer("t", group="g")
+            other = log.consumer("t", group="g", config=MANUAL)
             await other.poll(0)
             await producer.begin_transaction()
             with pytest.raises(UnknownMemberError):

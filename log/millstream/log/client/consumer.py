@@ -118,9 +118,11 @@ class EmbeddedConsumer:
             await self._find_positions()
             if self._fetcher.has_fetched:
                 return
-            await self._fetch(wait_ms)
+            was_reset = await self._fetch(wait_ms)
             if self._fetcher.has_fetched:
                 return
+            if was_reset:
+                continue
             wait_ms = min(int((end - loop.time()) * 1000), self._config.max_poll_interval_ms // 2)
             if wait_ms <= 0:
                 return
@@ -137,7 +139,8 @@ class EmbeddedConsumer:
             await self._membership.poll(timeout_s)
         await self._auto_commit()
 
-    async def _fetch(self, wait_ms: int) -> None:
+    async def _fetch(self, wait_ms: int) -> bool:
+        """Fetch; returns whether a position that does not exist was reset to one that does."""
         if wait_ms > 0:
             out_of_range = await self._fetch_or_wake(wait_ms)
         elif self._config.fetch_min_bytes > 1:
@@ -148,6 +151,7 @@ class EmbeddedConsumer:
             if self._reset == "none":
                 raise error
             self._fetcher.seek(partition, self._reset_offset(partition))
+        return bool(out_of_range)
 
     async def _fetch_or_wake(self, wait_ms: int) -> dict[TopicPartition, OffsetOutOfRangeError]:
         """Wait for records, but no longer than until the group or the owner wants something."""
@@ -306,6 +310,7 @@ class EmbeddedConsumer:
     ) -> None:
         """Commit these offsets, or the current position; see `Consumer.commit`."""
         self._check_open()
+        self._require_group()
         await self._commit(with_metadata(self.position() if offsets is None else offsets))
 
     async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
