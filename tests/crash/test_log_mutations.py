@@ -7,7 +7,6 @@ recovery keeps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,7 +65,7 @@ def commit_point_not_flushed(patch: Patch) -> None:
 
 def prepared_not_rolled_forward(patch: Patch) -> None:
     async def drop(self: Any, metadata: Any, _found: Any) -> None:
-        aborted = replace(metadata, state=TransactionState.PREPARE_ABORT)
+        aborted = metadata._replace(state=TransactionState.PREPARE_ABORT)
         self._table._by_id[metadata.transactional_id] = aborted
         await self._write_markers(
             metadata.producer_id, metadata.epoch, metadata.partitions, commit=False

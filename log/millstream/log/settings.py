@@ -8,8 +8,8 @@ give them, or plain Python values. An unknown name is an error that lists the ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import ConfigError
 
@@ -22,8 +22,7 @@ SettingValue = str | int | float | bool
 Settings = TypeVar("Settings")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What a setting may be: its unit or meaning, and its bounds or choices."""
 
     about: str

@@ -17,7 +17,6 @@ collected in `take_replies`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -77,15 +76,17 @@ class Reply(NamedTuple):
     result: JoinResult | SyncResult | LogError
 
 
-@dataclass(slots=True)
 class Member:
     """One member. `deadline_ms`: when its session is over, unless it is heard of."""
 
-    request: JoinRequest
-    deadline_ms: int
-    joining: bool = False
-    syncing: bool = False
-    assignment: bytes = b""
+    __slots__ = ("assignment", "deadline_ms", "joining", "request", "syncing")
+
+    def __init__(self, request: JoinRequest, deadline_ms: int) -> None:
+        self.request = request
+        self.deadline_ms = deadline_ms
+        self.joining = False
+        self.syncing = False
+        self.assignment = b""
 
     @property
     def member_id(self) -> str:

@@ -16,7 +16,6 @@ A null value is a tombstone. Keys of other versions belong to newer kinds of gro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError
@@ -51,8 +50,7 @@ class OffsetKey(NamedTuple):
     topic_partition: TopicPartition
 
 
-@dataclass(frozen=True, slots=True)
-class MemberRecord:
+class MemberRecord(NamedTuple):
     """A member as the group record holds it."""
 
     member_id: str
@@ -65,8 +63,7 @@ class MemberRecord:
     assignment: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GroupRecord:
+class GroupRecord(NamedTuple):
     """A group after a rebalance."""
 
     protocol_type: str

@@ -18,7 +18,6 @@ id are used up, the next transaction gets a new producer id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from millstream.log.errors import (
     ConcurrentTransactionsError,
@@ -109,17 +108,16 @@ class TransactionTable:
         if known.state is S.ONGOING:
             return self.fence(known, now_ms)
         self._check_not_prepared(known)
-        started = replace(
-            known, state=S.EMPTY, timeout_ms=timeout_ms, last_update_ms=now_ms, start_ms=-1
+        started = known._replace(
+            state=S.EMPTY, timeout_ms=timeout_ms, last_update_ms=now_ms, start_ms=-1
         )
         if known.epoch >= EPOCH_MAX - 1:
-            return replace(
-                started,
+            return started._replace(
                 producer_id=new_producer_id(),
                 epoch=0,
                 previous_producer_id=known.producer_id,
             )
-        return replace(started, epoch=known.epoch + 1)
+        return started._replace(epoch=known.epoch + 1)
 
     def add_partitions(
         self,
@@ -142,9 +140,8 @@ class TransactionTable:
             if known.partitions.issuperset(partitions):
                 return None
             added = known.partitions.union(partitions)
-            return replace(known, partitions=added, last_update_ms=now_ms)
-        return replace(
-            known,
+            return known._replace(partitions=added, last_update_ms=now_ms)
+        return known._replace(
             state=S.ONGOING,
             partitions=frozenset(partitions),
             start_ms=now_ms,
@@ -186,8 +183,7 @@ class TransactionTable:
             )
         prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX - 1 else NO_PRODUCER_ID
-        return replace(
-            known,
+        return known._replace(
             state=prepared,
             epoch=known.epoch + 1,
             next_producer_id=next_id,
@@ -197,8 +193,8 @@ class TransactionTable:
     def fence(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
         """Raise the epoch of an open transaction, so that its producer can do no more in it."""
         assert known.state is S.ONGOING
-        return replace(
-            known, state=S.PREPARE_EPOCH_FENCE, epoch=known.epoch + 1, last_update_ms=now_ms
+        return known._replace(
+            state=S.PREPARE_EPOCH_FENCE, epoch=known.epoch + 1, last_update_ms=now_ms
         )
 
     def prepare_abort(
@@ -206,23 +202,21 @@ class TransactionTable:
     ) -> TransactionMetadata:
         """Abort a fenced transaction; the markers carry the epoch the fence raised it to."""
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX else NO_PRODUCER_ID
-        return replace(
-            known, state=S.PREPARE_ABORT, next_producer_id=next_id, last_update_ms=now_ms
+        return known._replace(
+            state=S.PREPARE_ABORT, next_producer_id=next_id, last_update_ms=now_ms
         )
 
     def complete(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
         """Every marker is written: the transaction is over, the next epoch or id is in force."""
         commit = known.state is S.PREPARE_COMMIT
-        ended = replace(
-            known,
+        ended = known._replace(
             state=S.COMPLETE_COMMIT if commit else S.COMPLETE_ABORT,
             partitions=frozenset(),
             last_update_ms=now_ms,
         )
         if known.next_producer_id == NO_PRODUCER_ID:
             return ended
-        return replace(
-            ended,
+        return ended._replace(
             producer_id=known.next_producer_id,
             epoch=0,
             previous_producer_id=known.producer_id,

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 from millstream.log.config import TRANSACTION_STATE, BrokerConfig
 from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
@@ -241,8 +240,7 @@ class TransactionCoordinator:
     async def _abort_found(
         self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
     ) -> None:
-        fenced = replace(
-            metadata,
+        fenced = metadata._replace(
             state=TransactionState.PREPARE_ABORT,
             epoch=max(metadata.epoch, *found.values(), 0) + 1,
             partitions=metadata.partitions.union(found),

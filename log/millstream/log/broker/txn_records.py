@@ -12,8 +12,8 @@ Version 1 is written, both are read. A null value is a tombstone: the id is forg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError
 from millstream.log.record import TopicPartition
@@ -59,8 +59,7 @@ _PREPARED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionMetadata:
+class TransactionMetadata(NamedTuple):
     """All that is known of one transactional id. Each change makes a new one.
 
     `previous_producer_id` is the id of the last transaction when it had another one;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from millstream.log.errors import RecordTooLargeError
 from millstream.log.format.codec import HEADER_SIZE_BYTES
@@ -24,8 +24,7 @@ SEQUENCES = 1 << 31
 """Sequence numbers wrap to 0 after 2^31 - 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProducerIdentity:
+class ProducerIdentity(NamedTuple):
     """What every batch of a producer carries. `transactional_id` None: idempotent only."""
 
     producer_id: int
@@ -33,21 +32,31 @@ class ProducerIdentity:
     transactional_id: str | None = None
 
 
-@dataclass(slots=True)
 class OpenBatch:
     """Records of one partition, sent one by one and not yet encoded."""
 
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    headers: list[Headers] = field(default_factory=list)
-    has_headers: bool = False
-    waiters: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
-    size_bytes: int = HEADER_SIZE_BYTES
-    timer: asyncio.Handle | None = None
+    __slots__ = (
+        "has_headers",
+        "headers",
+        "keys",
+        "size_bytes",
+        "timer",
+        "timestamps",
+        "values",
+        "waiters",
+    )
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.timestamps: list[int] = []
+        self.headers: list[Headers] = []
+        self.has_headers = False
+        self.waiters: list[asyncio.Future[RecordMetadata]] = []
+        self.size_bytes = HEADER_SIZE_BYTES
+        self.timer: asyncio.Handle | None = None
 
 
-@dataclass(slots=True)
 class PartitionQueue:
     """One partition as its producer sees it.
 
@@ -55,11 +64,14 @@ class PartitionQueue:
     for an fsync.
     """
 
-    topic_partition: TopicPartition
-    sequence: int = 0
-    open: OpenBatch | None = None
-    end_offset: int = 0
-    unflushed_bytes: int = 0
+    __slots__ = ("end_offset", "open", "sequence", "topic_partition", "unflushed_bytes")
+
+    def __init__(self, topic_partition: TopicPartition) -> None:
+        self.topic_partition = topic_partition
+        self.sequence = 0
+        self.open: OpenBatch | None = None
+        self.end_offset = 0
+        self.unflushed_bytes = 0
 
 
 def answer(batch: OpenBatch, topic_partition: TopicPartition, info: AppendInfo) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from millstream.log.broker.broker import Broker
 from millstream.log.clock import Clock, SystemClock
@@ -18,7 +18,9 @@ from .consumer import EmbeddedConsumer
 from .offset_values import with_metadata
 from .producer import EmbeddedProducer
 from .settings import ConsumerConfig, ProducerConfig
-from .stats import LogStats
+
+if TYPE_CHECKING:
+    from .stats import LogStats
 
 __all__ = ["EmbeddedLog"]
 
@@ -182,6 +184,8 @@ class EmbeddedLog:
 
     def stats(self) -> LogStats:
         """Where this log stands."""
+        from .stats import LogStats  # a dataclass costs a millisecond: when it is used
+
         broker = self._broker
         partitions = list(broker.partitions)
         groups = list(broker.groups)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 from millstream.log.broker.partitions import Fetched, FetchRequest, Partitions
 from millstream.log.errors import CorruptRecordError, LogError, OffsetOutOfRangeError
@@ -59,15 +58,20 @@ class _AbortedTransactions:
             self._open.discard(header.producer_id)
 
 
-@dataclass(slots=True)
 class _Position:
-    """One assigned partition. Offsets are None until they are known (committed, or reset)."""
+    """One assigned partition. Offsets are None until they are known (committed, or reset).
 
-    next: int | None = None
-    consumed: int | None = None
-    paused: bool = False
-    fetched: deque[RecordBatch] = field(default_factory=deque)
-    taken: int = 0  # records of the first fetched batch that were returned already
+    `taken` records of the first batch in `fetched` were returned already.
+    """
+
+    __slots__ = ("consumed", "fetched", "next", "paused", "taken")
+
+    def __init__(self) -> None:
+        self.next: int | None = None
+        self.consumed: int | None = None
+        self.paused = False
+        self.fetched: deque[RecordBatch] = deque()
+        self.taken = 0
 
     def drop_fetched(self) -> None:
         """Forget what was fetched and not returned."""

@@ -13,7 +13,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from millstream.log.broker.assignors import (
     ASSIGNORS,
@@ -44,8 +44,7 @@ _NO_GENERATION = -1
 _MOVED_ON = (UnknownMemberError, IllegalGenerationError)
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
+class Listeners(NamedTuple):
     """What the owner wants called at a rebalance."""
 
     on_assigned: RebalanceListener | None = None

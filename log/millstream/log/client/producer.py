@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from millstream.log.broker.broker import Broker
 from millstream.log.errors import LogClosedError
@@ -26,8 +26,10 @@ from millstream.log.record import (
 from .accumulator import Accumulator
 from .partitioner import StickyPartitioner, pick, rows_by_partition
 from .settings import ProducerConfig
-from .stats import ProducerStats
 from .transaction import ProducerTransaction
+
+if TYPE_CHECKING:
+    from .stats import ProducerStats
 
 __all__ = ["EmbeddedProducer"]
 
@@ -205,6 +207,8 @@ class EmbeddedProducer:
 
     def stats(self) -> ProducerStats:
         """Where this producer stands."""
+        from .stats import ProducerStats  # a dataclass costs a millisecond: when it is used
+
         identity = self._accumulator.identity
         return ProducerStats(
             identity.producer_id,
