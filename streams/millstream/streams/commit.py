@@ -74,7 +74,8 @@ async def commit(
         await journal.consumer.commit(offsets)
 
     writes = [(entry.store, await _checkpoint(journal, entry, now_ms)) for entry in stores]
-    await thread.run(lambda: [store.apply(checkpoint) for store, checkpoint in writes])
+    if writes:
+        await thread.run(lambda: [store.apply(checkpoint) for store, checkpoint in writes])
     for entry in stores:
         entry.store.settle()
 

@@ -30,6 +30,11 @@ INTERVAL_MAX_MS: Final = 1_000
 """On a slow disk commits are spread so that they take a tenth of the time, up to a second apart."""
 
 
+FLUSH_INTERVAL_MS: Final = 600_000
+"""What RocksDB holds in memory is lost by a crash and restored from the changelog. So often it is
+written to the disk, so that there is never much, and never so old that tombstones may be gone."""
+
+
 class CommitCycle:
     """The commits of one worker."""
 
@@ -49,6 +54,7 @@ class CommitCycle:
             context.names.in_log(topic.name) for topic in context.topology.repartition_topics
         ]
         self._purge = RepartitionPurge(context.log, repartition, self._committed_ms)
+        self._flushed_ms = self._committed_ms
         self.commits = 0
 
     @property
@@ -109,10 +115,18 @@ class CommitCycle:
             running.is_dirty = False
         self._note(offsets, started_ms)
         await self._purge.run_if_due(self._committed_ms)
+        if self._committed_ms - self._flushed_ms >= FLUSH_INTERVAL_MS:
+            await self._flush(tasks)
 
     async def purge(self) -> None:
         """Delete consumed records of repartition topics now."""
         await self._purge.run(self._clock.monotonic_ms())
+
+    async def _flush(self, tasks: Iterable[RunningTask]) -> None:
+        self._flushed_ms = self._committed_ms
+        for running in tasks:
+            for store in running.stores.values():
+                await self._thread.run(store.backing.flush)
 
     def _prepare(self, running: RunningTask) -> Collection[StoreChanges]:
         prepared: list[StoreChanges] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,29 @@ def test_records_are_processed_as_they_come() -> None:
                 for n in range(5):
                     await feed(log, "events", [("a", {}, n)])
                     await until(lambda n=n: has_count(log, "a", n + 1))  # type: ignore[misc]
+
+    asyncio.run(main())
+
+
+def test_stores_are_flushed_now_and_then(tmp_path: Path) -> None:
+    """So that a crash after weeks without a restart has little to restore (trap 1)."""
+
+    def files() -> list[Path]:
+        return list(tmp_path.glob("log-state/counter/count/*/*.sst"))
+
+    async def main() -> None:
+        async with open_log(f"file:{tmp_path / 'log'}") as log:
+            await feed(log, "events", [("a", {}, 1)], partitions=4)
+            clock = FakeClock()
+            worker = Worker(RunContext.of(counter(), log)._replace(clock=clock))
+            async with running(worker):
+                for minutes in (1, 9):
+                    assert files() == []
+                    clock.advance(minutes * MINUTE_MS)
+                    commits = worker.stats().commits
+                    await feed(log, "events", [("a", {}, 1)])
+                    await until(lambda n=commits: returns(worker.stats().commits > n))  # type: ignore[misc]
+                await until(lambda: returns(len(files()) == 1))
 
     asyncio.run(main())
 
