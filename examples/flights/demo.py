@@ -213,9 +213,12 @@ def show(paths: Paths, result: RunResult) -> None:
         table.add_row(*(str(found[column] or 0) for column in RESULT_COLUMNS))
     console = Console()
     console.print(table)
-    console.print(
+    rate = (
         f"{result.stats.records:,} records in {result.seconds:.1f} s, from file to database: "
-        f"{result.stats.records / result.seconds:,.0f} records/s",
+        f"{result.stats.records / result.seconds:,.0f} records/s"
+    )
+    console.print(
+        rate if result.stats.records else "Nothing was left to do here: all of it was processed.",
         highlight=False,
         soft_wrap=True,
     )
