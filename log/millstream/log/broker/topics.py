@@ -13,8 +13,6 @@ leaves a folder to make or to remove, never a topic in doubt.
 
 from __future__ import annotations
 
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,10 +25,11 @@ from millstream.log.config import (
     check_topic_name,
 )
 from millstream.log.errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
+from millstream.log.ids import random_id
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
-__all__ = ["TOPICS_FILE", "Topic", "TopicTable", "new_topic_id"]
+__all__ = ["TOPICS_FILE", "Topic", "TopicTable", "new_topic"]
 
 TOPICS_FILE = "topics.json"
 _VERSION = 1
@@ -61,11 +60,6 @@ class Topic(NamedTuple):
         )
 
 
-def new_topic_id() -> str:
-    """A random id in Kafka's spelling: 16 bytes, URL-safe base64, no padding."""
-    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-
-
 def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | None) -> Topic:
     """A topic with a fresh id.
 
@@ -80,7 +74,7 @@ def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | N
     parsed = TopicConfig.parse(config, topic=name)
     printed = parsed.to_strings()
     overrides = {key: printed[key] for key in config or {}}
-    return Topic(name, new_topic_id(), partitions, overrides, parsed)
+    return Topic(name, random_id(), partitions, overrides, parsed)
 
 
 class TopicTable:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from millstream.log.errors import (
     RebalanceInProgressError,
     UnknownMemberError,
 )
+from millstream.log.ids import random_id
 from millstream.log.interface import RebalanceListener
 from millstream.log.record import ConsumerGroupMetadata, TopicPartition
 
@@ -81,7 +81,7 @@ class Membership:
         self._assign = assign
         self._before_revoke = before_revoke
         self._wake = wake
-        self._member_id = f"{config.client_id}-{uuid.uuid4()}"
+        self._member_id = f"{config.client_id}-{random_id()}"
         self._generation = _NO_GENERATION
         self._assigned: list[TopicPartition] = []
         self._must_join = True
@@ -181,7 +181,7 @@ class Membership:
             except RebalanceInProgressError:
                 continue  # another member came meanwhile
             except _MOVED_ON:
-                self._member_id = f"{self._config.client_id}-{uuid.uuid4()}"
+                self._member_id = f"{self._config.client_id}-{random_id()}"
 
     async def _join_once(self) -> list[TopicPartition]:
         groups = self._broker.groups

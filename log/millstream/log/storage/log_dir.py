@@ -14,10 +14,10 @@ partitions themselves may be appended to, read and flushed by their owner meanwh
 from __future__ import annotations
 
 import logging
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+from millstream.log.ids import random_id
 
 from ..config import Durability, TopicConfig
 from ..errors import StorageError
@@ -325,9 +325,4 @@ def _fsync_names(files: Files, path: str) -> None:
 
 
 def _new_meta_properties() -> bytes:
-    return encode_meta_properties(cluster_id=_new_id(), node_id=NODE_ID, directory_id=_new_id())
-
-
-def _new_id() -> str:
-    """A random id in Kafka's spelling: 16 bytes, URL-safe base64, no padding."""
-    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    return encode_meta_properties(cluster_id=random_id(), node_id=NODE_ID, directory_id=random_id())
