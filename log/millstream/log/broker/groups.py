@@ -246,9 +246,8 @@ class Group:
 
     def _drop_those_who_did_not_sync(self, now_ms: int) -> None:
         self._rebalance_deadline_ms = None
-        for member in list(self.members.values()):
-            if not member.syncing:
-                self._remove(member.member_id, now_ms)
+        for member in [each for each in self.members.values() if not each.syncing]:
+            self._remove(member.member_id, now_ms)
 
     # Steps
 
