@@ -7,6 +7,7 @@ event loop and never waits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from millstream.log.config import Durability
 from millstream.log.errors import StorageError
@@ -73,18 +74,28 @@ class Catalog:
         try:
             self._write_table()
             self._make_missing_partitions(topic, now_ms)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             self.topics.remove(topic.name)
-            raise StorageError(f"Topic {topic.name} could not be created: {error}.") from error
+            with suppress(OSError, StorageError):  # what is left goes when the log is opened
+                self._write_table()
+                self._log_dir.delete_topic(topic.name)
+            raise StorageError(f"Topic {topic.name} could not be created: {error}") from error
 
     def delete(self, name: str) -> None:
-        """Remove a topic: first its entry, then its folders. Its records are gone for good."""
+        """Remove a topic: first its entry, then its folders. Its records are gone for good.
+
+        Raises:
+            StorageError: the disk refused. The topic is there as before, or it is gone and its
+                folders go when the log is next opened.
+        """
+        topic = self.topics.get(name)
         self.topics.remove(name)
         try:
             self._write_table()
-            self._log_dir.delete_topic(name)
         except OSError as error:
-            raise StorageError(f"Topic {name} could not be deleted whole: {error}.") from error
+            self.topics.put(topic)
+            raise StorageError(f"Topic {name} could not be deleted: {error}") from error
+        self._log_dir.delete_topic(name)
 
     def checkpoint(self) -> None:
         """Write down how far recovery need not look."""

@@ -1,0 +1,198 @@
+"""Topics: created, described, deleted, kept over restarts; and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from millstream.log import (
+    ConfigError,
+    InvalidTopicError,
+    StorageError,
+    TopicExistsError,
+    TopicPartition,
+    UnknownTopicError,
+)
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.open import open_log_on
+from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.testing.sim_files import SimFiles, disk_error
+from shared.logs import values, with_log
+
+T0 = TopicPartition("t", 0)
+
+
+def reopened(files, body):
+    async def main():
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            return await body(log)
+
+    return asyncio.run(main())
+
+
+def test_describe() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        created = await log.create_topic(
+            "t", partitions=3, config={"retention.ms": 5, "cleanup.policy": "compact"}
+        )
+        assert created == await log.describe_topic("t")
+        assert (created.name, created.partitions, created.internal) == ("t", 3, False)
+        assert len(created.topic_id) == 22
+        assert created.config["retention.ms"] == "5"
+        assert created.config["cleanup.policy"] == "compact"
+        assert created.config["segment.bytes"] == str(1 << 30)
+        assert await log.topics() == ["t"]
+        assert await log.beginning_offsets([T0]) == {T0: 0}
+
+    with_log(body)
+
+
+def test_internal_topics_are_called_so() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        await log.alter_group_offsets("g", {T0: 0})
+        assert (await log.describe_topic("__consumer_offsets")).internal
+        assert await log.topics() == ["__consumer_offsets", "t"]
+
+    with_log(body)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "ä", "x" * 250, "a b"])
+def test_names_kafka_refuses(name: str) -> None:
+    async def body(log: EmbeddedLog) -> None:
+        with pytest.raises(InvalidTopicError):
+            await log.create_topic(name)
+        assert await log.topics() == []
+
+    with_log(body)
+
+
+def test_what_is_refused() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        with pytest.raises(ConfigError, match="10001 partitions"):
+            await log.create_topic("t", partitions=10_001)
+        with pytest.raises(ConfigError, match="0 partitions"):
+            await log.create_topic("t", partitions=0)
+        with pytest.raises(ConfigError, match=r"Topic t: unknown setting 'retention.hours'.*ms"):
+            await log.create_topic("t", config={"retention.hours": 1})
+        await log.create_topic("t")
+        with pytest.raises(TopicExistsError, match="exist_ok"):
+            await log.create_topic("t", partitions=5)
+        assert (await log.create_topic("t", partitions=5, exist_ok=True)).partitions == 1
+        with pytest.raises(UnknownTopicError, match="'u'"):
+            await log.describe_topic("u")
+        with pytest.raises(UnknownTopicError):
+            await log.delete_topic("u")
+
+    with_log(body)
+
+
+def test_topics_outlive_the_process() -> None:
+    files = MemoryFiles()
+
+    async def create(log: EmbeddedLog):
+        await log.create_topic("t", partitions=2, config={"max.message.bytes": 2000})
+        async with log.producer() as producer:
+            await producer.send("t", b"kept", partition=1)
+        return await log.describe_topic("t")
+
+    async def look(log: EmbeddedLog):
+        assert await values(log, TopicPartition("t", 1)) == [b"kept"]
+        return await log.describe_topic("t")
+
+    assert reopened(files, create) == reopened(files, look)
+
+
+def test_a_deleted_topic_can_be_made_again() -> None:
+    files = MemoryFiles()
+
+    async def delete(log: EmbeddedLog) -> None:
+        async with log.producer() as producer:
+            await producer.send("t", b"old")
+            await log.alter_group_offsets("g", {T0: 1})
+            await log.delete_topic("t")
+            assert await log.topics() == ["__consumer_offsets"]
+            await log.create_topic("t")
+            assert (await producer.send("t", b"new")).offset == 0
+        assert await log.group_offsets("g") == {}
+
+    async def look(log: EmbeddedLog) -> None:
+        assert await values(log, T0) == [b"new"]
+        assert await log.group_offsets("g") == {}
+
+    reopened(files, delete)
+    reopened(files, look)
+
+
+def test_concurrent_creation() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        made = await asyncio.gather(*[log.create_topic("t", exist_ok=True) for _ in range(5)])
+        assert len({each.topic_id for each in made}) == 1
+        refused = await asyncio.gather(
+            *[log.create_topic("u") for _ in range(3)], return_exceptions=True
+        )
+        assert sum(isinstance(each, TopicExistsError) for each in refused) == 2
+
+    with_log(body)
+
+
+def test_a_damaged_table_is_not_guessed_at() -> None:
+    files = MemoryFiles()
+
+    async def create(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+
+    reopened(files, create)
+    good = files.read_whole("log/topics.json")
+    for bad in (b"{", b"[]", b'{"version": 1, "topics": {"t": {}}}', b'{"version": 2}'):
+        handle = files.open("log/topics.json")
+        handle.truncate(0)
+        handle.append(bad)
+        with pytest.raises(StorageError, match=r"topics\.json"):
+            reopened(files, create)
+    handle = files.open("log/topics.json")
+    handle.truncate(0)
+    handle.append(good)
+
+    async def look(log: EmbeddedLog) -> None:
+        assert await log.topics() == ["t"]
+
+    reopened(files, look)  # the lock was given back each time
+
+
+def test_a_disk_that_refuses_leaves_no_topic() -> None:
+    files = SimFiles()
+
+    async def body(log: EmbeddedLog) -> None:
+        files.on_operation = lambda operation: (
+            disk_error("ENOSPC", operation.path) if operation.kind == "make_dir" else None
+        )
+        with pytest.raises(StorageError, match=r"t could not be created|No space"):
+            await log.create_topic("t")
+        files.on_operation = None
+        assert await log.topics() == []
+        await log.create_topic("t")
+        async with log.producer() as producer:
+            await producer.send("t", b"x")
+
+    reopened(files, body)
+
+
+def test_delete_records() -> None:
+    files = MemoryFiles()
+
+    async def delete(log: EmbeddedLog) -> None:
+        async with log.producer() as producer:
+            await producer.send_batch("t", [b"%d" % number for number in range(10)])
+        await log.delete_records({T0: 4})
+        assert await log.beginning_offsets([T0]) == {T0: 4}
+        assert await values(log, T0) == [b"%d" % number for number in range(4, 10)]
+
+    async def look(log: EmbeddedLog) -> None:
+        assert await values(log, T0) == [b"%d" % number for number in range(4, 10)]
+        await log.delete_records({T0: -1})
+        assert await values(log, T0) == []
+
+    reopened(files, delete)
+    reopened(files, look)
