@@ -6,10 +6,16 @@ database library of `millstream connect`.
 
 from __future__ import annotations
 
-import importlib
-import sys
+import gc
 
-import click
+# Imports and records make hundreds of thousands of objects and hardly a cycle: looking for cycles
+# as often as Python does by default would cost a tenth of the start.
+gc.set_threshold(200_000, 50, 50)
+
+import importlib  # noqa: E402
+import sys  # noqa: E402
+
+import click  # noqa: E402
 
 COMMANDS = {
     "demo": ("millstream.examples.flights.demo:demo", "The whole system on real flights."),

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["replay", "reset", "run", "topology"]
 
 T = TypeVar("T")
-
-_GC_THRESHOLD: Final = 200_000
-"""Allocations between two looks for cycles: records are many, short-lived, and hold none."""
 
 app_argument = click.argument("reference", metavar="APP")
 log_option = click.option(
@@ -55,7 +52,7 @@ def run(reference: str, log_url: str | None, until_end: bool, as_json: bool) -> 
         from .progress_display import ProgressDisplay
         from .run import run_app
 
-        _quiet_gc()
+        gc.freeze()  # what is loaded stays; no look for cycles need go through it
         with ProgressDisplay() as progress:
             result = _run(
                 lambda stop: run_app(app, until_end=until_end, progress=progress, stop=stop)
@@ -104,7 +101,7 @@ def replay(
         now_ms = time.time_ns() // 1_000_000
         first = When.parse(start, now_ms)
         last = None if end is None else When.parse(end, now_ms)
-        _quiet_gc()
+        gc.freeze()  # what is loaded stays; no look for cycles need go through it
         reached_end = _run(
             lambda stop: replay_command(
                 app, replay_id, first, last, compare=compare, as_json=as_json, stop=stop
@@ -199,11 +196,6 @@ async def _reset(app: App, dry_run: bool) -> ResetPlan:
     async with open_log(app.log_url) as log:
         context = RunContext.of(app, log)
         return await (plan_reset(context) if dry_run else reset_app(context))
-
-
-def _quiet_gc() -> None:
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 50, 50)
 
 
 def _fail(message: str, exit_code: int = 1) -> None:
