@@ -62,15 +62,18 @@ class Intake:
         """Let a fetched batch wait. Batches of a partition come in order."""
         self._waiting[TopicPartition(batch.topic, batch.partition)].append(batch)
 
-    def next(self, ended: Container[TopicPartition]) -> RecordBatch | None:
+    def next(
+        self, ended: Container[TopicPartition], count_max: int = WAITING_RECORDS_MAX
+    ) -> RecordBatch | None:
         """The batch to process next; None when nothing waits or the choice must wait for a fetch.
 
         Args:
             ended: partitions of which the log has nothing more now.
+            count_max: records at most.
         """
         if len(self._waiting) == 1:
             for waiting in self._waiting.values():
-                return waiting.popleft() if waiting else None
+                return _take(waiting, count_max) if waiting else None
         heads: list[tuple[int, int, TopicPartition]] = []
         for i, (partition, waiting) in enumerate(self._waiting.items()):
             if waiting:
@@ -82,8 +85,8 @@ class Intake:
         heads.sort()
         first = self._waiting[heads[0][2]]
         if len(heads) == 1:
-            return first.popleft()
-        return _take(first, heads[1][0] + self._slack_ms)
+            return _take(first, count_max)
+        return _take_until(first, heads[1][0] + self._slack_ms, count_max)
 
     def first_offset(self, partition: TopicPartition) -> int | None:
         """The offset of the first waiting record of a partition."""
@@ -95,13 +98,17 @@ class Intake:
         return sum(map(len, self._waiting[partition])) >= WAITING_RECORDS_MAX
 
 
-def _take(waiting: deque[RecordBatch], bound_ms: int) -> RecordBatch:
+def _take_until(waiting: deque[RecordBatch], bound_ms: int, count_max: int) -> RecordBatch:
     """The first batch's leading records that are not later than the bound, at least one."""
+    timestamps = waiting[0].timestamps
+    count = min(len(timestamps), count_max)
+    return _take(waiting, next((i for i in range(1, count) if timestamps[i] > bound_ms), count))
+
+
+def _take(waiting: deque[RecordBatch], count_max: int) -> RecordBatch:
+    """The first batch, or as much of it as may be taken at once."""
     batch = waiting[0]
-    timestamps = batch.timestamps
-    count = len(timestamps)
-    stop = next((i for i in range(1, count) if timestamps[i] > bound_ms), count)
-    if stop == count:
+    if len(batch) <= count_max:
         return waiting.popleft()
-    waiting[0] = batch.slice(stop, count)
-    return batch.slice(0, stop)
+    waiting[0] = batch.slice(count_max, len(batch))
+    return batch.slice(0, count_max)

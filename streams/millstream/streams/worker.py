@@ -28,6 +28,7 @@ from millstream.log.record import RecordBatch, TopicPartition
 
 from .commit_cycle import CommitCycle
 from .global_tables import GlobalTables
+from .intake import WAITING_RECORDS_MAX
 from .internal_topics import RunTopics, prepare_topics
 from .journal import Journal
 from .restore import POLL_MS
@@ -45,14 +46,27 @@ __all__ = ["Worker", "WorkerStats"]
 
 IDLE_WAIT_MS: Final = 100
 """How long a poll waits at most: how soon a stop or an idle time-out is noticed."""
+SLICE_MAX_MS: Final = 100
+"""How long user functions may keep the event loop to themselves, roughly."""
 RECOVERIES_MAX: Final = 5
 """Attempts in a row that may end in a retriable error."""
 
-_PRODUCER_CONFIG: Mapping[str, str | int] = {"linger.ms": 50, "batch.size": 256 << 10}
+_PRODUCER_CONFIG: Mapping[str, str | int] = {
+    "batch.size": 256 << 10,
+    "linger.ms": 50,
+    "transaction.timeout.ms": 900_000,  # a function may block for long; a dead worker is fenced
+}
 _CONSUMER_CONFIG: Mapping[str, str | int] = {
     "enable.auto.commit": "false",
     "max.partition.fetch.bytes": 256 << 10,
     "fetch.max.bytes": 256 << 10,
+}
+_EMBEDDED_CONSUMER_CONFIG: Mapping[str, str | int] = {
+    **_CONSUMER_CONFIG,
+    # A function that blocks the event loop keeps heartbeats waiting, too. And a worker that dies
+    # takes the coordinator with it, so that nobody waits for the end of its session.
+    "max.poll.interval.ms": 1_800_000,
+    "session.timeout.ms": 1_800_000,
 }
 _GROUP_MOVED_ON = (IllegalGenerationError, UnknownMemberError, RebalanceInProgressError)
 
@@ -85,7 +99,11 @@ class Worker:
         self._globals = GlobalTables(context)
         self._tasks = RunningTasks(context, self._globals.stores, self._thread)
         self._topics = RunTopics()
-        self._consumer = context.log.consumer(group=context.app_id, config=_CONSUMER_CONFIG)
+        is_embedded = context.log.url.startswith(("file:", "memory:"))
+        self._consumer = context.log.consumer(
+            group=context.app_id,
+            config=_EMBEDDED_CONSUMER_CONFIG if is_embedded else _CONSUMER_CONFIG,
+        )
         self._journal = Journal(
             context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG
         )
@@ -94,6 +112,7 @@ class Worker:
         self._paused: set[TopicPartition] = set()
         self._end: EndOfInput | None = None
         self._recoveries = 0
+        self._slice_records = WAITING_RECORDS_MAX
         self._turns = 0
 
     async def run(self, *, stop: asyncio.Event, until_end: bool = False) -> bool:
@@ -219,7 +238,7 @@ class Worker:
             ended = await self._at_their_end()
         before: RunningTask | None = None
         for intake in intakes:
-            while (batch := intake.next(ended)) is not None:
+            while (batch := intake.next(ended, self._slice_records)) is not None:
                 running = self._tasks.of(batch)
                 # Outputs of one task gather to large batches; between tasks order is kept.
                 if before is not None and (running is not before or running.task.has_async):
@@ -234,9 +253,19 @@ class Worker:
     def _process(self, running: RunningTask, batch: RecordBatch) -> None:
         batch.topic = self._context.names.in_code(batch.topic)
         running.is_dirty = True
+        started_ms = self._clock.monotonic_ms()
         running.task.process(batch)
         running.active_ms = self._clock.monotonic_ms()
         running.stream_time_then = running.task.stream_time
+        self._adapt_slices(len(batch), running.active_ms - started_ms)
+
+    def _adapt_slices(self, records: int, took_ms: int) -> None:
+        """With slow functions take fewer records at once: nothing else runs meanwhile, no commit
+        and no heartbeat."""
+        if took_ms > SLICE_MAX_MS:
+            self._slice_records = max(1, records * SLICE_MAX_MS // took_ms)
+        elif records == self._slice_records and took_ms < SLICE_MAX_MS // 4:
+            self._slice_records = min(2 * self._slice_records, WAITING_RECORDS_MAX)
 
     async def _advance_idle(self) -> None:
         """Let the wall clock move the stream time of tasks that nothing comes to any more, as soon

@@ -69,6 +69,20 @@ def test_it_waits_for_a_partition_that_has_more() -> None:
     assert drained(intake, frozenset([B])) == [("a", [10])]
 
 
+def test_no_more_is_taken_than_asked_for() -> None:
+    intake = Intake()
+    intake.open([A])
+    intake.add(batch(A, [1, 2, 3]))
+    taken = [intake.next(NOBODY, 2), intake.next(NOBODY, 2)]
+    assert [each and list(each.offsets) for each in taken] == [[0, 1], [2]]
+    intake.open([B])
+    intake.add(batch(A, [1, 1, 1]))
+    intake.add(batch(B, [5]))
+    first = intake.next(frozenset(), 2)
+    assert first is not None
+    assert (first.topic, len(first)) == ("a", 2)
+
+
 def test_slack_makes_slices_longer() -> None:
     intake = Intake(slack_ms=3)
     intake.open([A, B])

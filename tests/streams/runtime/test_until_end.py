@@ -61,7 +61,10 @@ def test_a_repartitioned_count_sees_everything_before_it_ends() -> None:
 
     async def main() -> None:
         async with open_log("memory:") as log:
-            rows = [(str(n), WORDS[n % 3], n) for n in range(300)]
+            long_lines = [
+                b" ".join([line] * 50) for line in WORDS
+            ]  # more than one fetch has room for
+            rows = [(str(n), long_lines[n % 3], n) for n in range(900)]
             await feed(log, "lines", rows, partitions=3)
             result = await to_end(word_count(), log)
             assert result.reached_end

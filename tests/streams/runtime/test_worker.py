@@ -93,6 +93,32 @@ def test_records_are_processed_as_they_come() -> None:
     asyncio.run(main())
 
 
+def test_slow_functions_get_few_records_at_once() -> None:
+    """Nothing else runs for as long as a batch takes: no commit, no sink, no heartbeat."""
+
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            clock = FakeClock()
+            app = App("slow")
+            events = app.topic("events", key=str, value=dict, partitions=1)
+
+            def work(event: dict[str, Any]) -> dict[str, Any]:
+                clock.advance(50)
+                return event
+
+            app.stream(events).map_values(work).to("done")
+            worker = Worker(RunContext.of(app, log)._replace(clock=clock))
+            async with running(worker):
+                for rounds in (1, 2):
+                    commits = worker.stats().commits
+                    await until(lambda: exists(log, "events"))
+                    await feed(log, "events", [("a", {}, 1)] * 100)
+                    await until(lambda n=rounds: returns(worker.stats().records == 100 * n))  # type: ignore[misc]
+                assert worker.stats().commits - commits > 40
+
+    asyncio.run(main())
+
+
 def test_stores_are_flushed_now_and_then(tmp_path: Path) -> None:
     """So that a crash after weeks without a restart has little to restore (trap 1)."""
 
