@@ -64,6 +64,7 @@ class Segment:
         self._first_timestamp: int | None = None
         self._unindexed_bytes: int | None = None
         self._since_ms: int | None = None
+        self._read_end = -1, 0
 
     def __repr__(self) -> str:
         return f"Segment({self.path})"
@@ -128,12 +129,20 @@ class Segment:
         """Bytes of the .log file, never past the last whole batch."""
         return self.handle.read(position, min(size_bytes, self.size_bytes - position))
 
+    def note_read(self, offset: int, position: int) -> None:
+        """Batches before `offset`, which begins at `position`, were read: the next reader who goes
+        on there need not look it up in the index."""
+        self._read_end = offset, position
+
     def find(self, offset: int) -> tuple[int, BatchHeader] | None:
         """Position and header of the first batch that ends at `offset` or later.
 
         It may begin after `offset`, where compaction left a gap. None when all end before it.
         """
-        for position, header in self.batches(self.index.floor(offset), FIND_BYTES):
+        read_to, begin = self._read_end
+        if offset != read_to:
+            begin = self.index.floor(offset)
+        for position, header in self.batches(begin, FIND_BYTES):
             if header.last_offset >= offset:
                 return position, header
         return None

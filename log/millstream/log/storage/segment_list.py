@@ -92,7 +92,10 @@ class SegmentList:
             if len(data) > header.size_bytes * WALK_MAX:
                 indexed = segment.index.start_below(limit, position + len(data))
                 begin = max(indexed - position, 0)
-            return _cut(segment, position, data, begin, limit)
+            fetched = _cut(segment, position, data, begin, limit)
+            if fetched.data:
+                segment.note_read(fetched.next_offset, position + len(fetched.data))
+            return fetched
         return Fetched(b"", limit)
 
     def aborted(self, start: int, stop: int) -> list[AbortedTransaction]:
