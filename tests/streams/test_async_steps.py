@@ -128,6 +128,31 @@ def test_windows_behind_an_async_step_are_those_of_a_plain_one(
     asyncio.run(main())
 
 
+def test_a_window_at_hand_is_over_when_stream_time_says_so() -> None:
+    """Behind an async step windows close late; what is late is not later for that."""
+    app = App("at-hand")
+    stream = app.stream(app.topic("in", key=str, value=int)).filter(lambda n: n < 9)
+
+    async def later(n: int) -> int:
+        return n
+
+    grouped = stream.map_values(later).group_by_key()
+    grouped.window(tumbling(10)).count(name="tumbling").final().to("tumbling")
+    grouped.window(hopping(10, advance=6)).count(name="hopping").final().to("hopping")
+
+    async def main() -> OneTask:
+        one = OneTask(app)
+        rows = [(1, 7), (9, 40), (1, 8)]
+        await process(one, [(b"k", n.to_bytes(8, "big"), timestamp) for n, timestamp in rows])
+        one.commit()
+        return one
+
+    one = asyncio.run(main())
+    assert one.values("tumbling") == [(1).to_bytes(8, "big")]
+    assert one.values("hopping") == [(1).to_bytes(8, "big")] * 2
+    assert one.task.counters.late == 2
+
+
 def test_async_behind_a_closing_window() -> None:
     app = App("behind")
     source = app.topic("in", key=str, value=int)

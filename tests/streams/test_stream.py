@@ -248,6 +248,14 @@ def test_values_change_their_type_on_the_way_to_a_typed_topic() -> None:
     assert pairs(driver, "out") == [(5, Flight("AA", 3))]
 
 
+def test_the_same_bytes_do_not_pass_where_types_differ() -> None:
+    app = App("differ")
+    app.stream(app.topic("in", key=int, value=int)).to(app.topic("out", key=float, value=dict))
+    driver = TestDriver(app)
+    driver.send("in", 5, key=6)
+    assert pairs(driver, "out") == [(6.0, 5)]
+
+
 def test_nulls_reach_functions_as_none() -> None:
     app, flights = app_and_stream()
     flights.map_values(lambda f, key: f"{key} {f}").to("told")

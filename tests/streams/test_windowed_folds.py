@@ -50,9 +50,11 @@ class Model:
     def is_over(self, start: int) -> bool:
         return start + self.window.size_ms + self.window.grace_ms <= self.now
 
-    def add(self, key: bytes, value: int, timestamp: int) -> None:
+    def add(self, key: bytes, value: int | None, timestamp: int) -> None:
         self.now = max(self.now, timestamp)
         self.close()
+        if value is None:
+            return
         starts = list(self.window.starts_of(timestamp))
         for start in starts:
             if not self.is_over(start):
@@ -74,20 +76,38 @@ windows = st.builds(
     st.integers(1, 4),
     st.integers(0, 30),
 )
-records = st.lists(
-    st.tuples(st.sampled_from(KEYS), st.integers(0, 9), st.integers(0, 150)), max_size=60
+# A null value moves stream time and is folded into nothing.
+values = st.none() | st.integers(0, 9)
+steps = st.lists(
+    st.tuples(st.sampled_from(KEYS), values, st.integers(-8, 12) | st.integers(0, 60)), max_size=60
 )
+
+
+def timed(
+    steps: list[tuple[bytes, int | None, int]],
+) -> list[tuple[bytes, int | None, int]]:
+    """Times that mostly go on by little steps, and sometimes back."""
+    rows, time = [], 0
+    for key, value, step in steps:
+        time = max(0, time + step)
+        rows.append((key, value, time))
+    return rows
+
+
+records = steps.map(timed)
 
 
 @given(window=windows, rows=records, cuts=st.lists(st.integers(0, 60)), data=st.data())
 def test_results_are_those_of_the_model_whatever_batches_and_restarts(
-    window: WindowSpec, rows: list[tuple[bytes, int, int]], cuts: list[int], data: st.DataObject
+    window: WindowSpec, rows: list[tuple[bytes, int | None, int]], cuts: list[int], data: st.DataObject
 ) -> None:
     model = Model(window)
     for row in rows:
         model.add(*row)
     one = OneTask(sums(window))
-    encoded: list[Row] = [(key, value.to_bytes(8, "big"), ts) for key, value, ts in rows]
+    encoded: list[Row] = [
+        (key, None if value is None else value.to_bytes(8, "big"), ts) for key, value, ts in rows
+    ]
     edges = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     for first, stop in pairwise(edges):
         one.process(batch_of("in", encoded[first:stop], first=first))
@@ -118,6 +138,17 @@ def decoded(one: OneTask, topic: str) -> list[tuple[int, bytes, int]]:
         for key, value, _ in one.sent.get(topic, [])
         if key is not None and value is not None
     ]
+
+
+def test_a_window_at_hand_is_let_go_when_it_closes() -> None:
+    """The record that closes it need not fall into another: it may have no value."""
+    for window in (tumbling(10), hopping(10, advance=6)):
+        one = OneTask(sums(window))
+        one.process(
+            batch_of("in", [(b"k", bytes(8), 5), (b"k", None, 40), (b"k", bytes(8), 6)])
+        )
+        one.commit()
+        assert (len(one.values("final")), one.task.counters.late) == (1, 1)
 
 
 def test_tumbling_golden() -> None:

@@ -87,7 +87,6 @@ class Task:
         }
         self._windows_by_store = {fold.store.name: each for fold, each in self._windows.items()}
         self._runs: dict[tuple[Node, bool], Callable[..., Any]] = {}
-        self._fatal: Exception | None = None
         self.has_async = bool(self._fused.async_nodes)
 
     def process(self, batch: RecordBatch) -> None:
@@ -197,15 +196,14 @@ class Task:
 
     def failed(self, program: Program, error: Exception, record: Record) -> None:
         """Apply the error policy to a record; returns when the next one may follow."""
-        site = None if error is self._fatal else program.site_of(error.__traceback__)
-        if site is None:
+        site = program.site_of(error.__traceback__)
+        if site is None:  # of no step: a window that closed on the way has already judged it
             raise error
         self._fail(error, site, record)
 
     def _fail(self, error: Exception, site: Site, record: Record) -> None:
         shown = located(error, site, record)
         if not isinstance(shown, SerdeError | ProcessingError):
-            self._fatal = shown
             raise shown
         shown.__cause__ = error
         on_error = site.node.on_error or self._settings.on_error
@@ -213,7 +211,6 @@ class Task:
             on_error = self._settings.on_deserialization_error
         policy = policy_for(on_error, shown, record)
         if policy == "fail":
-            self._fatal = shown
             raise shown
         if policy == "skip":
             self.counters.skipped += 1
