@@ -53,6 +53,8 @@ def run(reference: str, log_url: str | None, until_end: bool, as_json: bool) -> 
         from .run import run_app
 
         gc.freeze()  # what is loaded stays; no look for cycles need go through it
+        if not until_end:
+            click.echo(f"{app.id} runs on {app.log_url}; stop it with Ctrl-C", err=True)
         with ProgressDisplay() as progress:
             result = _run(
                 lambda stop: run_app(app, until_end=until_end, progress=progress, stop=stop)

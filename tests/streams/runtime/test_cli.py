@@ -175,6 +175,19 @@ def test_a_state_directory_that_is_a_file(project: Path) -> None:
     assert asyncio.run(counts(project)) == {"k0": 80, "k1": 80, "k2": 80}
 
 
+def test_a_second_process_on_the_same_log(project: Path) -> None:
+    async def main() -> None:
+        async with open_log(f"file:{project / 'data'}"):
+            await asyncio.to_thread(refused)
+
+    def refused() -> None:
+        result = millstream(project, "run", "delays.py", "--log", "file:data", code=1)
+        assert str(os.getpid()) in result.stderr
+        assert "Traceback" not in result.stderr
+
+    asyncio.run(main())
+
+
 def test_topology(project: Path) -> None:
     text = millstream(project, "topology", "delays.py").stdout
     for words in ("sub-topology 0", "<- topic events", "-> topic seen", "windows of 1h, grace 0ms"):

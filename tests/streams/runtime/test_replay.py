@@ -118,6 +118,8 @@ def test_a_range_is_compared_within_its_bounds() -> None:
             assert late.same == 3
             inside = [row for row in ROWS if start <= row[2] < end]
             assert very_late.same == sum(row[1]["delay"] >= 35 for row in inside)
+            shadow = await records(log, "v2.very-late")
+            assert {start <= record.timestamp < end for record in shadow} == {True}
 
     asyncio.run(main())
 
