@@ -153,6 +153,12 @@ def test_merge_brings_streams_together_in_order() -> None:
     assert [key for key, _ in pairs(driver, "both")] == ["AA", "UA", "XX"]
 
 
+def test_a_stream_merged_with_a_moved_one_is_moved() -> None:
+    app, flights = app_and_stream()
+    flights.merge(flights.key_by(lambda f: f.carrier)).group_by_key().count(name="n")
+    assert [t.name for t in app.topology().repartition_topics] == ["test-n-repartition"]
+
+
 def test_merge_wants_keys_of_one_type() -> None:
     app, flights = app_and_stream()
     other = app.stream(app.topic("more", key=int, value=Flight))
@@ -262,6 +268,15 @@ def test_nulls_reach_functions_as_none() -> None:
     driver = TestDriver(app)
     driver.send("flights", None, key=None)
     assert pairs(driver, "told") == [(None, "None None")]
+
+
+def test_a_null_that_becomes_a_key_is_a_null_key() -> None:
+    app, flights = app_and_stream()
+    flights.key_by(lambda flight: flight, key_type=Flight).to("own")
+    driver = TestDriver(app)
+    for flight in (None, FLIGHTS[0]):
+        driver.send("flights", flight, key="k")
+    assert [record.key for record in driver.read("own")] == [None, FLIGHTS[0]]
 
 
 def test_event_time_from_the_value() -> None:

@@ -126,15 +126,17 @@ def test_a_decorated_fold_begins_with_the_zero_of_its_type() -> None:
     assert driver.store("first").get("k") == "to"
 
 
-def test_a_state_that_was_changed_in_place_is_kept_as_it_was_returned() -> None:
+@pytest.mark.parametrize("init", [list, []])
+def test_a_state_changed_in_place_is_of_one_key_only(init: Any) -> None:
     app, grouped = app_and_grouped()
 
     def put(words: list[str], word: str) -> list[str]:
         words.append(word)
         return words
 
-    grouped.aggregate(list, put, name="words").to("out")
-    assert pairs(fed(app, ("a", "x"), ("a", "y")), "out") == [("a", ["x"]), ("a", ["x", "y"])]
+    grouped.aggregate(init, put, name="words").to("out")
+    driver = fed(app, ("a", "x"), ("b", "y"), ("a", "z"))
+    assert pairs(driver, "out") == [("a", ["x"]), ("b", ["y"]), ("a", ["x", "z"])]
 
 
 def test_none_deletes_a_row() -> None:

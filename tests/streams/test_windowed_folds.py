@@ -251,6 +251,20 @@ def test_windows_of_final_results_wait_for_the_windows_below() -> None:
     assert driver.counters.late == 0
 
 
+def test_windows_over_final_results_wait_for_the_latest_of_them() -> None:
+    """The same hour comes twice, once 20 later: the day of both must not close in between."""
+    app = App("latest")
+    source = app.stream(app.topic("in", key=str, value=int)).group_by_key()
+    soon = source.window(tumbling(10)).count(name="soon").final()
+    later = source.window(tumbling(10, grace=20)).count(name="later").final()
+    days = soon.merge(later).group_by_key().window(tumbling(100))
+    days.reduce(lambda a, b: 10 * a + b, name="days").final().to("out")
+    driver = TestDriver(app)
+    for timestamp in (95, 105, 99, 120):
+        driver.send("in", 1, key="k", timestamp=timestamp)
+    assert [(r.key.key.start, r.value) for r in driver.read("out")] == [(90, 12)]
+
+
 def test_a_table_that_is_ahead_makes_nothing_late() -> None:
     app = App("ahead")
     names = app.topic("names", key=str, value=str).table()

@@ -169,7 +169,7 @@ class Topology:
             largest = max(counts[topic] for topic in subtopology.sources)
             for topic in subtopology.sinks:
                 if topic in sizes:
-                    sizes[topic] = max(sizes[topic], largest)
+                    sizes[topic] = largest
         return {name: counts[name] for each in self.subtopologies for name in each.sources}
 
     def _check_exist(
