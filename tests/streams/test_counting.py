@@ -52,6 +52,17 @@ def test_a_key_is_sent_once_per_flush_with_its_count() -> None:
     assert len(one.sent["words-n-repartition"]) == 4
 
 
+def test_very_many_keys_are_sent_before_the_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.streams.task.COUNTED_KEYS_MAX", 3)
+    one = OneTask(word_count())
+    one.process(batch_of("lines", [(None, b"a b c", 1)]))
+    assert one.task.take_outputs() == []
+    one.process(batch_of("lines", [(None, b"c d", 1)]))
+    [columns] = one.task.take_outputs()
+    assert columns.keys == [b"a", b"b", b"c", b"d"]
+    assert columns.values[2] == (2).to_bytes(8, "big")
+
+
 def test_nulls_are_dropped() -> None:
     app = App("nulls")
     stream = app.stream(app.topic("in", key=str, value=str))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from millstream.log.record import Record, RecordBatch
 
@@ -36,6 +36,10 @@ class TaskSettings:
     on_error: OnError = "fail"
     on_deserialization_error: OnError = "dead_letter"
     concurrency: int = 64
+
+
+COUNTED_KEYS_MAX: Final = 100_000
+"""Distinct keys counted between flushes, about 15 MB; with more the counts are sent early."""
 
 
 class CountParts:
@@ -101,6 +105,9 @@ class Task:
         run = self._run(self._fused.sources[batch.topic], batch.headers is not None)
         self.stream_time = run(batch, self.stream_time)
         self.counters.records += len(batch)
+        for node, parts in self._parts.items():
+            if len(parts.counts) > COUNTED_KEYS_MAX:
+                self._send_parts(node, parts)
 
     async def drain(self) -> None:
         """Run pending async steps, bounded and in order, and the steps behind them.
