@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -18,6 +19,7 @@ from millstream.log import (
     UnknownTopicError,
     open_log,
 )
+from millstream.log.broker.disk_threads import DiskThreads, Ended
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.format.partitioner import partition_for_key
 from millstream.log.open import open_log_on
@@ -289,15 +291,16 @@ def test_the_buffer_is_bounded(tmp_path) -> None:
     asyncio.run(main())
 
 
-def hold_fsyncs(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Future[None]]:
-    """Flushes start and never end."""
-    from millstream.log.broker.disk_threads import DiskThreads
+def hold_fsyncs(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Flushes start and do not end before they are let go."""
+    held: list[Callable[[], None]] = []
 
-    held: list[asyncio.Future[None]] = []
+    def start(_self: DiskThreads, work: Callable[[], None], ended: Ended) -> None:
+        def let_go() -> None:
+            work()
+            ended(None)
 
-    def start(_self: DiskThreads, _work: object) -> asyncio.Future[None]:
-        held.append(asyncio.get_running_loop().create_future())
-        return held[-1]
+        held.append(let_go)
 
     monkeypatch.setattr(DiskThreads, "start", start)
     monkeypatch.setattr(DiskThreads, "inline", property(lambda _self: False))
@@ -318,8 +321,8 @@ def test_a_stuck_disk_fills_the_buffer_and_times_sends_out(monkeypatch) -> None:
         with pytest.raises(LogTimeoutError, match=r"delivery\.timeout\.ms"):
             await producer.flush()
         monkeypatch.undo()
-        for future in held:
-            future.set_result(None)
+        for let_go in held:
+            let_go()
         await producer.flush()
         assert len(await values(log, T0)) == 71
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 __all__ = ["DiskThreads"]
 
 T = TypeVar("T")
+Ended = Callable[[BaseException | None], None]
 
 
 class DiskThreads:
@@ -17,28 +19,50 @@ class DiskThreads:
 
     Args:
         count: threads at most; 0 runs everything on the caller, which is deterministic and right
-        for
-            a log in memory.
+            for a log in memory.
     """
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, "millstream-disk") if count else None
+        self._loop = asyncio.get_running_loop()
+        self._ended: deque[tuple[Ended, BaseException | None]] = deque()
+        self._loop_is_told = False
 
     @property
     def inline(self) -> bool:
         """Whether work runs on the caller."""
         return self._pool is None
 
-    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run `work` in a thread; the future ends on the running loop. Not for `inline`."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+    def start(self, work: Callable[[], None], ended: Ended) -> None:
+        """Run `work` in a thread, then `ended` on the event loop, with what `work` raised.
+
+        A commit starts a dozen fsyncs: a future of asyncio for each would cost more than the calls.
+        Those that end together wake the loop once. Not for `inline`.
+        """
+        assert self._pool is not None
+        future = self._pool.submit(work)
+        future.add_done_callback(lambda future: self._work_ended(future, ended))
+
+    def _work_ended(self, future: Future[None], ended: Ended) -> None:
+        """In the thread. The flag is read after the entry is there, and taken back before the
+        entries are taken: none is left behind."""
+        self._ended.append((ended, future.exception()))
+        if not self._loop_is_told:
+            self._loop_is_told = True
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._loop_is_told = False
+        while self._ended:
+            ended, error = self._ended.popleft()
+            ended(error)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` and wait for it. A cancelled wait waits all the same: the work cannot be
         stopped, and its result must not be lost."""
         if self._pool is None:
             return work()
-        future = self.start(work)
+        future = self._loop.run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -35,7 +35,8 @@ class Flusher:
         self._on_readable = on_readable
         self._waiters: dict[TopicPartition, list[tuple[int, asyncio.Future[None]]]] = {}
         self._wanted: dict[TopicPartition, Partition] = {}
-        self._running: dict[TopicPartition, asyncio.Future[None]] = {}
+        self._running: set[TopicPartition] = set()
+        self._settling: list[asyncio.Future[None]] = []
         self._start_is_scheduled = False
 
     def want(self, partition: Partition) -> None:
@@ -86,18 +87,18 @@ class Flusher:
     async def settle(self, only: set[TopicPartition] | None = None) -> None:
         """Wait until no flush runs and none is wanted, of these partitions or of all."""
         while True:
-            running = [
-                future for each, future in self._running.items() if only is None or each in only
-            ]
-            if running:
-                await asyncio.wait(running)
-                await asyncio.sleep(0)  # let `ended` see it
-            elif self._start_is_scheduled and any(
-                only is None or each in only for each in self._wanted
-            ):
-                await asyncio.sleep(0)
-            else:
+            busy = self._running | (self._wanted.keys() if self._start_is_scheduled else set())
+            if not (busy if only is None else busy & only):
                 return
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append(changed)
+            await changed
+
+    def _changed(self) -> None:
+        settling, self._settling = self._settling, []
+        for changed in settling:
+            if not changed.done():
+                changed.set_result(None)
 
     def _start(self) -> None:
         self._start_is_scheduled = False
@@ -113,22 +114,22 @@ class Flusher:
                 self._finish(partition, flush, _run(flush))
             else:
                 self._start_in_thread(partition, flush)
+        self._changed()
 
     def _start_in_thread(self, partition: Partition, flush: Flush) -> None:
         topic_partition = partition.topic_partition
-        running = self._threads.start(flush.run)
 
-        def ended(future: asyncio.Future[None]) -> None:
-            del self._running[topic_partition]
-            error = future.exception()
+        def ended(error: BaseException | None) -> None:
+            self._running.discard(topic_partition)
+            self._changed()
             if error is not None and not isinstance(error, OSError):
                 raise error
             self._finish(partition, flush, error)
             if topic_partition in self._wanted:
                 self.want(partition)
 
-        self._running[topic_partition] = running
-        running.add_done_callback(ended)
+        self._running.add(topic_partition)
+        self._threads.start(flush.run, ended)
 
     def _finish(self, partition: Partition, flush: Flush, error: OSError | None) -> None:
         before = partition.high_watermark

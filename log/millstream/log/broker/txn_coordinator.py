@@ -7,9 +7,9 @@ The order of a commit, and what a crash after each step leaves:
     3. markers to every partition, flushed   readers see it; recovery finds some markers there
     4. COMPLETE_COMMIT is logged             its fsync rides along with the next one
 
-An abort does the same without step 1. Which partitions belong to a transaction is logged without
-waiting for the disk: before PREPARE it does not matter, because recovery also looks for
-transactions that are open in the partitions themselves, and PREPARE names all of them.
+An abort does the same without step 1. That a transaction is open, and in which partitions, is not
+logged before PREPARE, which names all of them: recovery looks for what is open in the partitions
+themselves. It has to in any case, because data may reach the disk before any record about it does.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class TransactionCoordinator:
             transactional_id, producer_id, epoch, partitions, now_ms
         )
         if metadata is not None:
-            self._log(metadata)
+            self._table.put(metadata)
             if transactional_id not in self._deadlines:
                 deadline_ms = self._clock.monotonic_ms() + metadata.timeout_ms
                 self._deadlines[transactional_id] = deadline_ms
