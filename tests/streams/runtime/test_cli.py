@@ -63,6 +63,7 @@ def millstream(project: Path, *arguments: str, code: int = 0) -> subprocess.Comp
     result = subprocess.run(
         [sys.executable, "-c", "from millstream.cli.main import main; main()", *arguments],
         cwd=project,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
