@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .config import BrokerConfig, check_durability
 from .errors import ConfigError
+from .interface import Log
 from .settings import SettingValue
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def open_log(
     *,
     durability: str | None = None,
     config: Mapping[str, SettingValue] | None = None,
-) -> EmbeddedLog:
+) -> Log:
     """A log by URL, opened when it is entered:
 
         async with open_log("file:./data") as log:
