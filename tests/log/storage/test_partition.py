@@ -19,7 +19,6 @@ from shared.partitions import (
     NOW_MS,
     SMALL,
     batch,
-    check_indexes,
     end,
     flush,
     fresh,
@@ -202,74 +201,6 @@ def test_log_append_time() -> None:
     assert decode_batch(data, 0, header).timestamps == [NOW_MS, NOW_MS]
     assert values(partition) == [b"a", b"b"]  # checks the checksum
     assert partition.offset_for_time(NOW_MS) == 0
-
-
-def test_segments_roll_when_full() -> None:
-    partition = fresh()
-    for i in range(40):
-        partition.append(batch([b"%d" % i]), NOW_MS)
-    flush(partition)
-    segments = list(partition._segments)
-    assert len(segments) > 3
-    assert all(segment.size_bytes <= SMALL.segment_bytes for segment in segments)
-    assert values(partition) == [b"%d" % i for i in range(40)]
-    check_indexes(partition)
-
-
-def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
-    partition = fresh()
-    for name in (b"a", b"b" * 5000, b"c"):
-        partition.append(batch([name]), NOW_MS)
-    flush(partition)
-    assert [segment.base_offset for segment in partition._segments] == [0, 1, 2]
-    assert values(partition) == [b"a", b"b" * 5000, b"c"]
-
-
-def test_segments_roll_by_the_time_of_their_records() -> None:
-    partition = fresh(replace(SMALL, segment_ms=1000))
-    for timestamp in (5_000, 6_000, 5_500, 6_001, 7_001, 7_002):
-        partition.append(batch([b"a"], timestamp=timestamp), NOW_MS)
-    assert [segment.base_offset for segment in partition._segments] == [0, 3, 5]
-
-
-def test_segments_without_times_roll_by_the_clock() -> None:
-    partition = fresh(replace(SMALL, segment_ms=1000))
-    for now_ms in (5_000, 6_000, 6_001, 7_000):
-        partition.append(batch([b"a"], timestamp=-1), now_ms)
-    assert [segment.base_offset for segment in partition._segments] == [0, 2]
-
-
-def test_markers_do_not_roll_by_the_records_time() -> None:
-    """A marker has the wall clock's time, the records beside it may be years old."""
-    partition = fresh(replace(SMALL, segment_ms=1000))
-    for epoch in range(3):
-        sent = batch(
-            [b"a"], producer_id=1, epoch=epoch, sequence=0, transactional=True, timestamp=5
-        )
-        partition.append(sent, NOW_MS)
-        partition.append_marker(1, epoch + 1, commit=True, coordinator_epoch=0, now_ms=NOW_MS)
-    assert len(partition._segments) == 1
-
-
-def test_segments_roll_when_an_index_is_full() -> None:
-    config = replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=0, segment_index_bytes=40)
-    partition = fresh(config)
-    for i in range(20):
-        partition.append(batch([b"a"], timestamp=i), NOW_MS)
-    flush(partition)
-    assert all(segment.time_index.count <= 4 for segment in partition._segments)
-    assert len(partition._segments) > 3
-    assert len(values(partition)) == 20
-
-
-def test_segments_roll_before_offsets_outgrow_the_index() -> None:
-    partition = fresh()
-    partition.append(batch([b"a"]), NOW_MS)
-    partition.log_end_offset = (1 << 31) - 1
-    partition.append(batch([b"b"]), NOW_MS)
-    assert len(partition._segments) == 1
-    partition.append(batch([b"c"]), NOW_MS)
-    assert [segment.base_offset for segment in partition._segments] == [0, 1 << 31]
 
 
 def test_a_duplicate_is_answered_with_the_original_offset() -> None:

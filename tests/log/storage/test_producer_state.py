@@ -101,6 +101,9 @@ def test_sequences_wrap() -> None:
     assert log.state.producers[7].batches[-1].last_sequence == 1
     assert log.append(2) == 4
     assert log.append(SEQUENCE_MAX - 1, 4) == 0
+    log = Log()
+    log.append(SEQUENCE_MAX)
+    assert log.append(0) == 1
 
 
 def test_an_unknown_producer_may_begin_anywhere() -> None:

@@ -233,14 +233,17 @@ def test_a_snapshot_of_batches_that_were_lost_is_not_believed() -> None:
         handle.append(encode_snapshot(lost))
         handle.fsync()
     files.fsync_dir(FOLDER)
-    again = reopened(files)
-    for i in range(COUNT, COUNT + 30):
+    log_dir = open_log(files.restart())
+    again = log_dir.partitions[PARTITION]
+    first = batch([b"first"], producer_id=2, epoch=0, sequence=0)
+    again.append(first, NOW_MS)
+    for i in range(COUNT, COUNT + 29):
         again.append(batch([b"%d" % i], producer_id=1, epoch=0, sequence=i), NOW_MS)
     flush(again)
+    log_dir.checkpoint()
     assert len(again._segments) > len(partition._segments) + 1
-    last = batch([b"%d" % (COUNT + 29)], producer_id=1, epoch=0, sequence=COUNT + 29)
     third = open_log(files.after_crash("dropped", "dropped")).partitions[PARTITION]
-    assert third.append(last, NOW_MS) == (COUNT + 29, COUNT + 29, -1, True)
+    assert third.append(first, NOW_MS) == (COUNT, COUNT, -1, True)
 
 
 def test_a_damaged_snapshot_is_replaced_by_reading_more() -> None:
@@ -272,6 +275,18 @@ def test_the_only_snapshot_is_not_rewritten() -> None:
         if each.path.endswith(".snapshot") and each.is_write
     ]
     assert reopened_partition._producers.producers[5].epoch == 3
+
+
+def test_a_lost_log_start_offset_is_found_from_the_first_segment() -> None:
+    files = SimFiles()
+    log_dir, partition = filled(files)
+    first = list(partition._segments)[2].base_offset
+    partition.delete_records(first)
+    log_dir.checkpoint()
+    files.remove(f"{ROOT}/log-start-offset-checkpoint")
+    again = reopened(files)
+    assert again.log_start_offset == first
+    assert values(again) == expected()[first:]
 
 
 def test_open_transactions_come_back() -> None:

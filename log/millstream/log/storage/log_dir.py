@@ -166,8 +166,7 @@ class LogDir:
                 partition.close(clean=False)
                 removed.append(f"{partition.folder}.{topic_id}{DELETED}")
                 self._files.rename(partition.folder, removed[-1])
-            self._files.fsync_dir(self._path)
-            self.checkpoint()
+            self.checkpoint()  # which also makes the new names durable
             for folder in removed:
                 self._remove_folder(folder)
 

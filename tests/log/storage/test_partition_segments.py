@@ -1,0 +1,113 @@
+"""When a partition begins a new segment, and what its index holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from millstream.log.format.codec import parse_header
+from shared.partitions import (
+    NOW_MS,
+    SMALL,
+    batch,
+    check_indexes,
+    flush,
+    fresh,
+    values,
+)
+
+
+def test_segments_roll_when_full() -> None:
+    partition = fresh()
+    for i in range(40):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    flush(partition)
+    segments = list(partition._segments)
+    assert len(segments) > 3
+    assert all(segment.size_bytes <= SMALL.segment_bytes for segment in segments)
+    assert values(partition) == [b"%d" % i for i in range(40)]
+    check_indexes(partition)
+
+
+def test_a_batch_larger_than_a_segment_has_one_of_its_own() -> None:
+    partition = fresh()
+    for name in (b"a", b"b" * 5000, b"c"):
+        partition.append(batch([name]), NOW_MS)
+    flush(partition)
+    assert [segment.base_offset for segment in partition._segments] == [0, 1, 2]
+    assert values(partition) == [b"a", b"b" * 5000, b"c"]
+
+
+def test_an_index_entry_comes_after_more_than_the_interval() -> None:
+    size_bytes = len(batch([b"a"]))
+    config = replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=2 * size_bytes)
+    partition = fresh(config)
+    for _ in range(10):
+        partition.append(batch([b"a"]), NOW_MS)
+    assert partition._segments.active.index.entries() == [
+        (3, 3 * size_bytes),
+        (6, 6 * size_bytes),
+        (9, 9 * size_bytes),
+    ]
+
+
+def test_reading_over_offsets_that_compaction_took() -> None:
+    partition = fresh(replace(SMALL, index_interval_bytes=1 << 20))
+    partition.append(batch([b"a"]), NOW_MS)
+    partition.log_end_offset = 5
+    for name in (b"f", b"g"):
+        partition.append(batch([name]), NOW_MS)
+    running = partition.start_flush()
+    assert running is not None
+    partition.finish_flush(running, None)
+    for offset in range(1, 6):
+        data = partition.read(offset, size_bytes_max=1).data
+        assert parse_header(data).base_offset == 5
+    fetched = partition._segments.read(2, 5, 7, 1000)
+    assert fetched == (b"", 5)
+
+
+def test_segments_roll_by_the_time_of_their_records() -> None:
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for timestamp in (5_000, 6_000, 5_500, 6_001, 7_001, 7_002):
+        partition.append(batch([b"a"], timestamp=timestamp), NOW_MS)
+    assert [segment.base_offset for segment in partition._segments] == [0, 3, 5]
+
+
+def test_segments_without_times_roll_by_the_clock() -> None:
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for now_ms in (5_000, 6_000, 6_001, 7_000):
+        partition.append(batch([b"a"], timestamp=-1), now_ms)
+    assert [segment.base_offset for segment in partition._segments] == [0, 2]
+
+
+def test_markers_do_not_roll_by_the_records_time() -> None:
+    """A marker has the wall clock's time, the records beside it may be years old."""
+    partition = fresh(replace(SMALL, segment_ms=1000))
+    for epoch in range(3):
+        sent = batch(
+            [b"a"], producer_id=1, epoch=epoch, sequence=0, transactional=True, timestamp=5
+        )
+        partition.append(sent, NOW_MS)
+        partition.append_marker(1, epoch + 1, commit=True, coordinator_epoch=0, now_ms=NOW_MS)
+    assert len(partition._segments) == 1
+
+
+def test_segments_roll_when_an_index_is_full() -> None:
+    config = replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=0, segment_index_bytes=40)
+    partition = fresh(config)
+    for i in range(20):
+        partition.append(batch([b"a"], timestamp=i), NOW_MS)
+    flush(partition)
+    assert all(segment.time_index.count <= 4 for segment in partition._segments)
+    assert len(partition._segments) > 3
+    assert len(values(partition)) == 20
+
+
+def test_segments_roll_before_offsets_outgrow_the_index() -> None:
+    partition = fresh()
+    partition.append(batch([b"a"]), NOW_MS)
+    partition.log_end_offset = (1 << 31) - 1
+    partition.append(batch([b"b"]), NOW_MS)
+    assert len(partition._segments) == 1
+    partition.append(batch([b"c"]), NOW_MS)
+    assert [segment.base_offset for segment in partition._segments] == [0, 1 << 31]
