@@ -126,7 +126,7 @@ def test_a_new_producer_fences_the_old_one() -> None:
 
 
 def test_what_is_delayed_never_lands_in_the_next_transaction() -> None:
-    """Jepsen's finding on Kafka before KIP-890: replay the bytes and the EndTxn of transaction 1."""
+    """Jepsen on Kafka before KIP-890: replay the bytes and the EndTxn of transaction 1."""
 
     async def body(log: EmbeddedLog) -> None:
         await log.create_topic("t")

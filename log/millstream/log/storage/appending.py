@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 
-from ..config import TopicConfig
-from ..errors import CorruptRecordError, RecordTooLargeError
-from ..format.codec import BatchHeader, check_batch, parse_header
-from ..format.header import ATTRIBUTE_LOG_APPEND_TIME, CRC_START, checksum
-from ..record import TopicPartition
+from millstream.log.config import TopicConfig
+from millstream.log.errors import CorruptRecordError, RecordTooLargeError
+from millstream.log.format.codec import BatchHeader, check_batch, parse_header
+from millstream.log.format.header import ATTRIBUTE_LOG_APPEND_TIME, CRC_START, checksum
+from millstream.log.record import TopicPartition
 
 __all__ = ["LEADER_EPOCH", "check_for_append", "placed", "with_append_time"]
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import StorageError
-from ..record import TopicPartition
+from millstream.log.errors import StorageError
+from millstream.log.record import TopicPartition
 
 __all__ = [
     "CLEAN_SHUTDOWN_CONTENT",

@@ -16,7 +16,7 @@ LOG DIR/
 
 from __future__ import annotations
 
-from ..record import TopicPartition
+from millstream.log.record import TopicPartition
 
 __all__ = [
     "CLEAN_SHUTDOWN",

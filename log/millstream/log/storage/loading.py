@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import Durability, TopicConfig
-from ..errors import CorruptRecordError
-from ..record import TopicPartition
+from millstream.log.config import Durability, TopicConfig
+from millstream.log.errors import CorruptRecordError
+from millstream.log.record import TopicPartition
+
 from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
 from .files import Files, replace_file, write_file

@@ -17,11 +17,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from millstream.log.config import Durability, TopicConfig
+from millstream.log.errors import StorageError
 from millstream.log.ids import random_id
+from millstream.log.record import TopicPartition
 
-from ..config import Durability, TopicConfig
-from ..errors import StorageError
-from ..record import TopicPartition
 from .checkpoints import (
     CLEAN_SHUTDOWN_CONTENT,
     decode_offsets,

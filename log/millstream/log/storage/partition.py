@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..config import Durability, TopicConfig
-from ..errors import LogClosedError, OffsetOutOfRangeError, StorageError
-from ..format.codec import BatchHeader, parse_header
-from ..format.control import encode_control_batch
-from ..record import TopicPartition
+from millstream.log.config import Durability, TopicConfig
+from millstream.log.errors import LogClosedError, OffsetOutOfRangeError, StorageError
+from millstream.log.format.codec import BatchHeader, parse_header
+from millstream.log.format.control import encode_control_batch
+from millstream.log.record import TopicPartition
+
 from .appending import check_for_append, placed, with_append_time
 from .files import Files
 from .flush import Flush, Unsynced

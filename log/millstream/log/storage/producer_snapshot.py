@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import struct
 
-from ..errors import CorruptRecordError
-from ..format.header import checksum
-from ..record import TopicPartition
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.header import checksum
+from millstream.log.record import TopicPartition
+
 from .producer_state import SEQUENCES, BatchSequence, ProducerEntry, ProducerState
 
 __all__ = ["decode_snapshot", "encode_snapshot"]

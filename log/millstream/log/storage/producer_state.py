@@ -18,9 +18,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..errors import InvalidProducerEpochError, InvalidTxnStateError, OutOfOrderSequenceError
-from ..format.codec import BatchHeader
-from ..record import TopicPartition
+from millstream.log.errors import (
+    InvalidProducerEpochError,
+    InvalidTxnStateError,
+    OutOfOrderSequenceError,
+)
+from millstream.log.format.codec import BatchHeader
+from millstream.log.record import TopicPartition
 
 __all__ = ["BatchSequence", "EndedTransaction", "ProducerEntry", "ProducerState"]
 

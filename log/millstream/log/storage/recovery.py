@@ -24,8 +24,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..errors import CorruptRecordError
-from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
+
 from .files import Files, write_file
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import encode_snapshot

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import CorruptRecordError
-from ..format.codec import BatchHeader, decode_batch
-from ..format.control import VALUE, control_type
-from ..record import TopicPartition
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import BatchHeader, decode_batch
+from millstream.log.format.control import VALUE, control_type
+from millstream.log.record import TopicPartition
+
 from .files import Files
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import decode_snapshot

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import TopicConfig
-from ..errors import CorruptRecordError
-from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
+from millstream.log.config import TopicConfig
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
+
 from .files import FileHandle, Files
 from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
 from .offset_index import OffsetIndex

@@ -7,8 +7,15 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import CorruptRecordError
-from ..format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, decode_batch, parse_header
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import (
+    HEADER_SIZE_BYTES,
+    BatchHeader,
+    check_batch,
+    decode_batch,
+    parse_header,
+)
+
 from .segment import Segment
 from .txn_index import AbortedTransaction
 

@@ -38,8 +38,9 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Literal, NamedTuple
 
-from ..storage.files import FileHandle, Lock
-from ..storage.memory_files import MemoryFile, MemoryFiles, MemoryFolder, MemoryHandle
+from millstream.log.storage.files import FileHandle, Lock
+from millstream.log.storage.memory_files import MemoryFile, MemoryFiles, MemoryFolder, MemoryHandle
+
 from .sim_nodes import CONTENTS, Contents, Entries, SimFile, SimFolder
 
 __all__ = ["CONTENTS", "Contents", "Crash", "Entries", "Operation", "SimFiles", "disk_error"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import Literal, get_args
 
-from ..storage.memory_files import MemoryFile, MemoryFolder
+from millstream.log.storage.memory_files import MemoryFile, MemoryFolder
 
 __all__ = ["CONTENTS", "Contents", "Entries", "SimFile", "SimFolder"]
 
