@@ -2,8 +2,8 @@
 
     python bench/bare.py W1 events.jsonl output
 
-Each does its workload's user work inline, with no function call a user would not write, reads its
-records from a file of JSON lines and writes its results to a file.
+Each calls the same user function as its workload in the plainest loop there is, reads its records
+from a file of JSON lines and writes its results to a file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import sys
 
 import orjson
 
+from workloads.user_functions import amount, count, large, words
+
 
 def w1(source: str, target: str) -> None:
     loads, dumps = orjson.loads, orjson.dumps
     with open(source, "rb") as lines, open(target, "wb") as out:
         for line in lines:
-            event = loads(line)
-            if event["amount"] > 50:
-                event["large"] = True
+            event = large(loads(line))
+            if event is not None:
                 out.write(dumps(event) + b"\n")
 
 
@@ -30,7 +31,7 @@ def w2(source: str, target: str) -> None:
         for line in lines:
             event = loads(line)
             user = event["user"]
-            total = totals[user] = totals.get(user, 0) + (1 if event["amount"] >= 0 else 0)
+            total = totals[user] = count(totals.get(user, 0), event)
             out.write(b"%s\t%d\n" % (user.encode(), total))
 
 
@@ -42,7 +43,7 @@ def w3(source: str, target: str) -> None:
             event = loads(line)
             timestamp = event["ts"]
             key = timestamp - timestamp % 60_000, event["user"]
-            windows[key] = windows.get(key, 0.0) + event["amount"]
+            windows[key] = amount(windows.get(key, 0.0), event)
         out.writelines(
             dumps([start, user, total]) + b"\n" for (start, user), total in sorted(windows.items())
         )
@@ -50,12 +51,12 @@ def w3(source: str, target: str) -> None:
 
 def w4(source: str, target: str) -> None:
     loads = orjson.loads
-    words: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with open(source, "rb") as lines, open(target, "wb") as out:
         for line in lines:
-            for word in loads(line)["text"].split():
-                words[word] = words.get(word, 0) + 1
-        for word, total in words.items():
+            for word in words(loads(line)):
+                counts[word] = counts.get(word, 0) + 1
+        for word, total in counts.items():
             out.write(b"%s\t%d\n" % (word.encode(), total))
 
 

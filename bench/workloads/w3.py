@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from user_functions import amount
 
 from millstream.streams import App, tumbling
 
 app = App("w3")
 events = app.topic("events", key=str, value=dict)
-
-
-@app.table(events, window=tumbling("1m", grace="2s"))
-def amount(total: float, event: dict[str, Any]) -> float:
-    return total + event["amount"]
-
-
-amount.final().to("amounts")
+app.table(events, window=tumbling("1m", grace="2s"))(amount).final().to("amounts")

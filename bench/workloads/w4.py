@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from user_functions import words
 
 from millstream.streams import App
 
@@ -12,10 +11,6 @@ events = app.topic("events", key=str, value=dict)
 
 
 @app.pipeline
-def words() -> None:
-    def split(event: dict[str, Any]) -> Iterable[str]:
-        return event["text"].split()
-
-    app.stream(events).flat_map_values(split).group_by(lambda word: word).count().changes().to(
-        "words"
-    )
+def word_count() -> None:
+    by_word = app.stream(events).flat_map_values(words).group_by(lambda word: word)
+    by_word.count().changes().to("words")
