@@ -31,6 +31,7 @@ from .global_tables import GlobalTables
 from .intake import WAITING_RECORDS_MAX
 from .internal_topics import RunTopics, prepare_topics
 from .journal import Journal
+from .reading import Reading
 from .restore import POLL_MS
 from .run_context import RunContext
 from .running_tasks import RunningTask, RunningTasks
@@ -107,9 +108,8 @@ class Worker:
         self._journal = Journal(
             context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG
         )
+        self._reading = Reading(context.log, self._consumer, self._tasks)
         self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
-        self._starts: dict[TopicPartition, int] = {}
-        self._paused: set[TopicPartition] = set()
         self._end: EndOfInput | None = None
         self._recoveries = 0
         self._slice_records = WAITING_RECORDS_MAX
@@ -132,9 +132,10 @@ class Worker:
             await self._globals.load()
             await stack.enter_async_context(self._consumer)
             await stack.enter_async_context(self._journal)
-            stack.push_async_callback(self._lose_all)
+            stack.push_async_callback(self._close_all)
             if until_end:
                 self._end = await EndOfInput.now(context, self._topics)
+                self._reading.limits = self._end.limits
             await self._subscribe()
             await self._loop(stop)
             return self._end is not None and self._end.is_over
@@ -212,30 +213,20 @@ class Worker:
         idle_ms = IDLE_WAIT_MS if self._end is None else POLL_MS
         wait_ms = self._cycle.wait_ms(self._tasks, idle_ms)
         for batch in await self._consumer.poll_batches(wait_ms):
-            self._accept(batch)
+            self._reading.accept(batch)
         await self._process_waiting()
-        self._pause_and_resume()
+        self._reading.pause_and_resume()
         if self._end is None:
             await self._advance_idle()
         if self._cycle.is_due(self._tasks):
             await self._commit()
         return self._end is not None and await self._finish_what_ended(self._end)
 
-    def _accept(self, batch: RecordBatch) -> None:
-        partition = TopicPartition(batch.topic, batch.partition)
-        if not self._tasks.has(partition):
-            return
-        limit = self._limit(partition)
-        if limit is not None and batch.next_offset > limit:
-            batch = batch.slice(0, sum(offset < limit for offset in batch.offsets))
-        if len(batch):
-            self._tasks.of(batch).intake.add(batch)
-
     async def _process_waiting(self) -> None:
         intakes = self._tasks.intakes
         ended: frozenset[TopicPartition] = frozenset()
         if any(intake.has_choice and not intake.is_empty for intake in intakes):
-            ended = await self._at_their_end()
+            ended = await self._reading.at_their_end()
         before: RunningTask | None = None
         for intake in intakes:
             while (batch := intake.next(ended, self._slice_records)) is not None:
@@ -286,7 +277,7 @@ class Worker:
                 await self._cycle.send_outputs(running)
 
     async def _finish_what_ended(self, end: EndOfInput) -> bool:
-        while (subtopology := await end.next_ended(self._positions())) is not None:
+        while (subtopology := await end.next_ended(self._reading.positions())) is not None:
             for running in self._tasks:
                 if running.subtopology is subtopology:
                     await self._close_windows(running)
@@ -304,107 +295,54 @@ class Worker:
                 return
 
     async def _commit(self) -> None:
-        await self._cycle.commit(self._tasks, self._positions())
+        await self._cycle.commit(self._tasks, self._reading.positions())
         self._recoveries = 0
         self._report()
 
     async def _recover(self, error: LogError) -> None:
-        """After a commit that failed or whose fate is unknown: begin again from what the log
-        says."""
+        """A commit failed, or nobody knows: begin again from what the log says."""
         self._recoveries += 1
         if self._recoveries > RECOVERIES_MAX:
             raise error
-        await self._journal.reset()
         await self._lose_all()
         if not isinstance(error, _GROUP_MOVED_ON):  # else the next poll brings the new assignment
-            await self._take_over(self._consumer.assignment())
-            for partition, offset in self._starts.items():
-                await self._consumer.seek(partition, offset)
-
-    # Where reading stands.
-
-    def _positions(self) -> dict[TopicPartition, int]:
-        """The next offset to process, for every partition of every task."""
-        fetched = self._consumer.position()
-        positions: dict[TopicPartition, int] = {}
-        for running in self._tasks:
-            for partition in running.inputs:
-                offset = running.intake.first_offset(partition)
-                if offset is None:
-                    offset = fetched.get(partition, self._starts[partition])
-                limit = self._limit(partition)
-                positions[partition] = offset if limit is None else min(offset, limit)
-        return positions
-
-    def _limit(self, partition: TopicPartition) -> int | None:
-        return None if self._end is None else self._end.limits.get(partition)
-
-    async def _at_their_end(self) -> frozenset[TopicPartition]:
-        """Partitions of which the log, or this run, has nothing more now."""
-        ended = {partition for partition, lag in (await self._consumer.lag()).items() if lag <= 0}
-        if self._end is not None:
-            limits = self._end.limits
-            ended |= {
-                partition
-                for partition, offset in self._positions().items()
-                if offset >= limits.get(partition, offset + 1)
-            }
-        return frozenset(ended)
-
-    def _pause_and_resume(self) -> None:
-        """Fetch nothing of partitions of which enough waits, or that are at their limit."""
-        positions = self._positions()
-        full = {
-            partition
-            for running in self._tasks
-            for partition in running.inputs
-            if running.intake.is_full(partition) or positions[partition] == self._limit(partition)
-        }
-        if full != self._paused:
-            for partition in full - self._paused:
-                self._consumer.pause(partition)
-            for partition in self._paused - full:
-                self._consumer.resume(partition)
-            self._paused = full
+            await self._begin_again(self._consumer.assignment())
 
     def _report(self) -> None:
         if self._end is None:
             self._context.progress("process", self._tasks.counters().records, None)
         else:
-            self._context.progress("process", *self._end.progress(self._positions()))
+            self._context.progress("process", *self._end.progress(self._reading.positions()))
 
     # Partitions come and go. These run inside poll_batches.
 
     async def _assigned(self, partitions: Collection[TopicPartition]) -> None:
-        await self._take_over(partitions)
+        await self._take_over([tp for tp in partitions if not self._tasks.has(tp)])
 
     async def _revoked(self, partitions: Collection[TopicPartition]) -> None:
         await self._commit()
         await self._tasks.close(self._tasks.reading(partitions))
-        self._paused.difference_update(partitions)
+        self._reading.forget(partitions)
 
     async def _lost(self, partitions: Collection[TopicPartition]) -> None:
         """Others have them. The transaction held the work of all tasks: all begin again."""
-        await self._journal.reset()
         await self._lose_all()
-        kept = self._consumer.assignment() - set(partitions)
-        await self._take_over(kept)
-        for partition in kept:
-            await self._consumer.seek(partition, self._starts[partition])
+        await self._begin_again(self._consumer.assignment() - set(partitions))
 
     async def _take_over(self, partitions: Collection[TopicPartition]) -> None:
-        new = [partition for partition in partitions if not self._tasks.has(partition)]
-        if not new:
-            return
-        committed = await self._consumer.committed(new)
-        beginnings = await self._context.log.beginning_offsets(new)
-        for partition, offset in committed.items():
-            self._starts[partition] = beginnings[partition] if offset is None else offset.offset
-        await self._tasks.open(committed)
+        if partitions:
+            await self._tasks.open(await self._reading.begin(partitions))
+
+    async def _begin_again(self, partitions: Collection[TopicPartition]) -> None:
+        await self._take_over(partitions)
+        await self._reading.seek_to_begin(partitions)
 
     async def _lose_all(self) -> None:
+        """Nothing since the last commit happened; the log decides about a commit on its way."""
+        await self._journal.reset()
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        inputs = [partition for running in self._tasks for partition in running.inputs]
         await self._tasks.lose(list(self._tasks))
-        self._starts.clear()
-        for partition in self._paused & self._consumer.assignment():
-            self._consumer.resume(partition)
-        self._paused = set()
+        self._reading.forget(inputs)
