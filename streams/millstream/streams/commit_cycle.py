@@ -25,6 +25,8 @@ __all__ = ["CommitCycle"]
 
 DIRTY_ENTRIES_MAX: Final = 200_000
 """Entries in the overlays of all stores; with more, a commit does not wait for its interval."""
+COUNT_INTERVAL_MS: Final = 100
+"""Counting them takes a while where windows are many."""
 COST_FACTOR: Final = 10
 INTERVAL_MAX_MS: Final = 1_000
 """On a slow disk commits are spread so that they take a tenth of the time, up to a second apart."""
@@ -54,7 +56,7 @@ class CommitCycle:
             context.names.in_log(topic.name) for topic in context.topology.repartition_topics
         ]
         self._purge = RepartitionPurge(context.log, repartition, self._committed_ms)
-        self._flushed_ms = self._committed_ms
+        self._flushed_ms = self._counted_ms = self._committed_ms
         self.commits = 0
 
     @property
@@ -83,8 +85,13 @@ class CommitCycle:
         dirty = [running for running in tasks if running.is_dirty]
         if not dirty:
             return False
-        is_time = self._clock.monotonic_ms() - self._committed_ms >= self._interval_ms
-        return is_time or sum(running.dirty_entries for running in dirty) > DIRTY_ENTRIES_MAX
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._committed_ms >= self._interval_ms:
+            return True
+        if now_ms - self._counted_ms < COUNT_INTERVAL_MS:
+            return False
+        self._counted_ms = now_ms
+        return sum(running.dirty_entries for running in dirty) > DIRTY_ENTRIES_MAX
 
     async def commit(
         self, tasks: Iterable[RunningTask], positions: Mapping[TopicPartition, int]

@@ -12,7 +12,7 @@ import pytest
 
 from millstream.log import Log, TopicPartition, open_log
 from millstream.log.testing.fake_clock import FakeClock
-from millstream.streams import App, ProcessingError, Windowed, run_app, tumbling
+from millstream.streams import App, ProcessingError, Windowed, commit_cycle, run_app, tumbling
 from millstream.streams.queries import UnknownStoreError
 from millstream.streams.run_context import RunContext
 from millstream.streams.worker import Worker
@@ -115,6 +115,26 @@ def test_slow_functions_get_few_records_at_once() -> None:
                     await feed(log, "events", [("a", {}, 1)] * 100)
                     await until(lambda n=rounds: returns(worker.stats().records == 100 * n))  # type: ignore[misc]
                 assert worker.stats().commits - commits > 40
+
+    asyncio.run(main())
+
+
+def test_much_state_does_not_wait_for_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_cycle, "DIRTY_ENTRIES_MAX", 50)
+
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            app = counter()
+            app.commit_interval_ms = 3_600_000
+            clock = FakeClock()
+            worker = Worker(RunContext.of(app, log)._replace(clock=clock))
+            async with running(worker):
+                await until(lambda: exists(log, "events"))
+                for part in range(3):
+                    clock.advance(100)
+                    await feed(log, "events", [(f"k{part}-{n}", {}, n) for n in range(20)])
+                    await until(lambda n=part: returns(worker.stats().records == 20 * n + 20))  # type: ignore[misc]
+                await until(lambda: has_records(log, "counts", 60))
 
     asyncio.run(main())
 
