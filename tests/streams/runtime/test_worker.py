@@ -131,9 +131,10 @@ def test_much_state_does_not_wait_for_the_interval(monkeypatch: pytest.MonkeyPat
             async with running(worker):
                 await until(lambda: exists(log, "events"))
                 for part in range(3):
-                    clock.advance(100)
                     await feed(log, "events", [(f"k{part}-{n}", {}, n) for n in range(20)])
                     await until(lambda n=part: returns(worker.stats().records == 20 * n + 20))  # type: ignore[misc]
+                assert await count_of(log, "counts") == 0
+                clock.advance(100)
                 await until(lambda: has_records(log, "counts", 60))
 
     asyncio.run(main())
