@@ -99,7 +99,10 @@ records = steps.map(timed)
 
 @given(window=windows, rows=records, cuts=st.lists(st.integers(0, 60)), data=st.data())
 def test_results_are_those_of_the_model_whatever_batches_and_restarts(
-    window: WindowSpec, rows: list[tuple[bytes, int | None, int]], cuts: list[int], data: st.DataObject
+    window: WindowSpec,
+    rows: list[tuple[bytes, int | None, int]],
+    cuts: list[int],
+    data: st.DataObject,
 ) -> None:
     model = Model(window)
     for row in rows:
@@ -144,9 +147,7 @@ def test_a_window_at_hand_is_let_go_when_it_closes() -> None:
     """The record that closes it need not fall into another: it may have no value."""
     for window in (tumbling(10), hopping(10, advance=6)):
         one = OneTask(sums(window))
-        one.process(
-            batch_of("in", [(b"k", bytes(8), 5), (b"k", None, 40), (b"k", bytes(8), 6)])
-        )
+        one.process(batch_of("in", [(b"k", bytes(8), 5), (b"k", None, 40), (b"k", bytes(8), 6)]))
         one.commit()
         assert (len(one.values("final")), one.task.counters.late) == (1, 1)
 
