@@ -251,6 +251,19 @@ def test_offsets_of_a_group_with_members_cannot_be_altered() -> None:
     with_log(body)
 
 
+def test_a_deleted_topic_does_not_keep_a_member_from_leaving() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await topic(log, 1, records=3)
+        await log.create_topic("u")
+        consumer = log.consumer("t", "u", group="g")
+        assert len(await consumer.poll(0)) == 3
+        await log.delete_topic("u")
+        await consumer.close()
+        assert await log.group_offsets("g") == {T0: OffsetAndMetadata(3)}
+
+    with_log(body)
+
+
 def test_settings_that_do_not_fit() -> None:
     async def body(log: EmbeddedLog) -> None:
         await topic(log, 1)

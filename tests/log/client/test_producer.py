@@ -10,6 +10,7 @@ import pytest
 from millstream.log import (
     BufferFullError,
     ConfigError,
+    InvalidTopicError,
     InvalidTxnStateError,
     LogClosedError,
     LogTimeoutError,
@@ -21,6 +22,7 @@ from millstream.log import (
 )
 from millstream.log.broker.disk_threads import DiskThreads, Ended
 from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.format.codec import parse_header
 from millstream.log.format.partitioner import partition_for_key
 from millstream.log.open import open_log_on
 from millstream.log.testing.sim_files import SimFiles, disk_error
@@ -170,6 +172,62 @@ def test_topics_are_created_by_writing() -> None:
         assert (await log.describe_topic("fresh")).partitions == 3
 
     with_log(body, config={"num.partitions": 3})
+
+
+def test_what_is_not_bytes_harms_no_other_record() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        async with log.producer() as producer:
+            results = await asyncio.gather(
+                producer.send("t", b"good"),
+                producer.send("t", "text"),  # type: ignore[arg-type]
+                producer.send("t", b"", key=5),  # type: ignore[arg-type]
+                return_exceptions=True,
+            )
+            assert [type(each).__name__ for each in results] == [
+                "RecordMetadata",
+                "TypeError",
+                "TypeError",
+            ]
+            with pytest.raises(TypeError):
+                await producer.send_batch("t", [b"", "text"])  # type: ignore[list-item]
+        assert await values(log, T0) == [b"good"]
+
+    with_log(body)
+
+
+def test_a_topic_can_decide_about_compression() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t", config={"compression.type": "zstd"})
+        await log.create_topic("u", config={"compression.type": "uncompressed"})
+        async with log.producer(config={"compression.type": "gzip"}) as producer:
+            for topic in "tu":
+                await producer.send_batch(topic, [b"x" * 1000] * 10)
+            await producer.flush()
+        for topic, codec in (("t", 4), ("u", 0)):
+            partition = log._broker.partitions.partition(TopicPartition(topic, 0))
+            data = partition.read(0, size_bytes_max=1).data
+            assert parse_header(data).compression == codec
+
+    with_log(body)
+
+
+def test_internal_topics_are_the_logs_own() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        await log.alter_group_offsets("g", {T0: 0})
+        internal = TopicPartition("__consumer_offsets", 0)
+        async with log.producer() as producer:
+            for attempt in (
+                log.create_topic("__transaction_state"),
+                log.delete_topic("__consumer_offsets"),
+                log.delete_records({internal: 1}),
+                producer.send_batch("__consumer_offsets", [b""]),
+            ):
+                with pytest.raises(InvalidTopicError, match="its own state"):
+                    await attempt
+        assert len(await values(log, internal)) == 1
+
+    with_log(body)
 
 
 def test_columns_must_be_of_one_length() -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 
 from millstream.log.clock import Clock
-from millstream.log.config import CONSUMER_OFFSETS, BrokerConfig, Durability
-from millstream.log.errors import StorageError
+from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
+from millstream.log.errors import InvalidTopicError, StorageError
 from millstream.log.record import TopicPartition
+from millstream.log.settings import SettingValue
 from millstream.log.storage.files import Files
 from millstream.log.storage.partition import AppendInfo
 
@@ -27,9 +29,10 @@ from .internal_topic import InternalTopic
 from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
+from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "check_not_internal"]
 
 logger = logging.getLogger("millstream.log")
 
@@ -118,9 +121,10 @@ class Broker:
         the client need not announce it).
 
         Raises:
-            ProducerFencedError, ConcurrentTransactionsError: nothing was written.
-            And as `Partitions.append`.
+            ProducerFencedError, ConcurrentTransactionsError, InvalidTopicError: nothing was
+                written. And as `Partitions.append`.
         """
+        check_not_internal(topic_partition.topic)
         if transactional_id is not None and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
             self.partitions.partition(topic_partition)
             producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
@@ -137,8 +141,21 @@ class Broker:
         await self.partitions.durable(topic_partition, info.last_offset + 1)
         return info
 
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int,
+        config: Mapping[str, SettingValue] | None = None,
+        *,
+        exist_ok: bool = False,
+    ) -> Topic:
+        """Create a topic for a user; see `Log.create_topic`."""
+        check_not_internal(name)
+        return await self.partitions.create_topic(name, partitions, config, exist_ok=exist_ok)
+
     async def delete_topic(self, name: str) -> None:
         """Remove a topic, its records, and what groups committed for it."""
+        check_not_internal(name)
         await self.partitions.delete_topic(name)
         await self.offsets.forget_topic(name)
 
@@ -202,6 +219,15 @@ class Broker:
             sleeping.cancel()
             woken.cancel()
             await asyncio.wait((sleeping, woken))
+
+
+def check_not_internal(name: str) -> None:
+    """Raise InvalidTopicError for a topic that only the log itself writes to."""
+    if name in INTERNAL_TOPICS:
+        raise InvalidTopicError(
+            f"{name} is where the log keeps its own state: it can be read, and nothing else. Use "
+            "another name."
+        )
 
 
 def _keep_freed_memory() -> None:

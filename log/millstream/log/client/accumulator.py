@@ -44,7 +44,11 @@ class Accumulator:
     def __init__(self, broker: Broker, config: ProducerConfig) -> None:
         self._broker = broker
         self._config = config
-        self._codec = CODECS[config.compression_type]
+        self._codecs = {  # of a batch, by the topic's compression.type
+            **CODECS,
+            "uncompressed": CODECS["none"],
+            "producer": CODECS[config.compression_type],
+        }
         self._identity = ProducerIdentity(-1, -1)
         self._queues: dict[TopicPartition, PartitionQueue] = {}
         self._in_flight: set[asyncio.Future[None]] = set()
@@ -162,7 +166,9 @@ class Accumulator:
         batches: list[tuple[bytes, int]] = []
         while start < count:
             stop = fill_batches(keys, values, timestamps, headers, start, limit)
-            batch = self._encode(keys, values, timestamps, headers, start, stop, sequence)
+            batch = self._encode(
+                topic_partition, keys, values, timestamps, headers, start, stop, sequence
+            )
             if len(batch) > size_bytes_max:
                 raise too_large(topic_partition, len(batch), size_bytes_max)
             batches.append((batch, stop - start))
@@ -245,13 +251,14 @@ class Accumulator:
         headers: Headers,
     ) -> None:
         """The estimate says too large: see what the record really takes, compressed."""
-        alone = self._encode([key], [value], [timestamp], [headers], 0, 1, 0)
+        alone = self._encode(topic_partition, [key], [value], [timestamp], [headers], 0, 1, 0)
         size_bytes_max = self._size_bytes_max(topic_partition)
         if len(alone) > size_bytes_max:
             raise too_large(topic_partition, len(alone), size_bytes_max)
 
     def _encode(
         self,
+        topic_partition: TopicPartition,
         keys: Sequence[bytes | None] | None,
         values: Sequence[bytes | None],
         timestamps: Sequence[int],
@@ -261,6 +268,7 @@ class Accumulator:
         sequence: int,
     ) -> bytes:
         identity = self._identity
+        config = self._broker.partitions.partition(topic_partition).config
         return encode_batch(
             keys,
             values,
@@ -268,7 +276,7 @@ class Accumulator:
             headers,
             start,
             stop,
-            compression=self._codec,
+            compression=self._codecs[config.compression_type],
             producer_id=identity.producer_id,
             producer_epoch=identity.epoch,
             base_sequence=sequence,
@@ -297,7 +305,14 @@ class Accumulator:
         size_bytes = batch.size_bytes - HEADER_SIZE_BYTES
         try:
             data = self._encode(
-                batch.keys, batch.values, batch.timestamps, headers, 0, count, queue.sequence
+                queue.topic_partition,
+                batch.keys,
+                batch.values,
+                batch.timestamps,
+                headers,
+                0,
+                count,
+                queue.sequence,
             )
             info = self._append(queue, data, count)
         except (LogError, ValueError, TypeError, OverflowError) as error:

@@ -331,11 +331,17 @@ class EmbeddedConsumer:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._next_auto_commit_ms:
             self._next_auto_commit_ms = now_ms + self._config.auto_commit_interval_ms
-            await self._commit(with_metadata(self.position()))
+            await self._commit_position()
 
     async def _commit_before_revoke(self) -> None:
         if self._group is not None and self._config.enable_auto_commit:
-            await self._commit(with_metadata(self.position()))
+            await self._commit_position()
+
+    async def _commit_position(self) -> None:
+        """On the consumer's own account, so without what was deleted meanwhile."""
+        topics = set(self._partitions.topics())
+        position = {each: at for each, at in self.position().items() if each.topic in topics}
+        await self._commit(with_metadata(position))
 
     def stats(self) -> ConsumerStats:
         """Where this consumer stands."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from millstream.log.broker.broker import Broker
+from millstream.log.broker.broker import Broker, check_not_internal
 from millstream.log.clock import Clock, SystemClock
 from millstream.log.config import BrokerConfig, Durability
 from millstream.log.errors import LogClosedError
@@ -93,9 +93,7 @@ class EmbeddedLog:
         exist_ok: bool = False,
     ) -> TopicDescription:
         """Create a topic; see `Log.create_topic`."""
-        topic = await self._broker.partitions.create_topic(
-            name, partitions, config, exist_ok=exist_ok
-        )
+        topic = await self._broker.create_topic(name, partitions, config, exist_ok=exist_ok)
         return topic.describe()
 
     async def delete_topic(self, name: str) -> None:
@@ -132,6 +130,7 @@ class EmbeddedLog:
     async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         """Raise the log start offsets."""
         for partition, offset in before.items():
+            check_not_internal(partition.topic)
             self._broker.partitions.delete_records(partition, offset)
 
     async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -181,6 +181,7 @@ class Membership:
             except RebalanceInProgressError:
                 continue  # another member came meanwhile
             except _MOVED_ON:
+                self._broker.groups.leave_group(self._group, self._member_id)
                 self._member_id = f"{self._config.client_id}-{random_id()}"
 
     async def _join_once(self) -> list[TopicPartition]:

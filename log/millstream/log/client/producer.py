@@ -79,6 +79,7 @@ class EmbeddedProducer:
     ) -> RecordMetadata:
         """Send one record and wait until it is acknowledged; see `Producer.send`."""
         await self._ready()
+        _check_record(key, value)
         count = (await self._broker.partitions.topic_to_write(topic)).partitions
         size_bytes = (len(key) if key else 0) + (len(value) if value else 0)
         await self._accumulator.reserve(size_bytes)
@@ -241,6 +242,13 @@ class EmbeddedProducer:
     def _check_open(self) -> None:
         if self._closed:
             raise LogClosedError("The producer is closed; make another with log.producer().")
+
+
+def _check_record(key: bytes | None, value: bytes | None) -> None:
+    """A record that cannot be encoded must not take the others of its batch along."""
+    for name, field in (("key", key), ("value", value)):
+        if field is not None and not isinstance(field, bytes):
+            raise TypeError(f"The {name} is {type(field).__name__}; a record is made of bytes.")
 
 
 def _check_columns(

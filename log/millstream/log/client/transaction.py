@@ -93,7 +93,7 @@ class ProducerTransaction:
         """A transaction in which a send failed must not commit, whoever caught the error."""
         try:
             yield
-        except MillstreamError as error:
+        except (MillstreamError, TypeError, ValueError, OverflowError) as error:
             if self._transactional_id is not None:
                 self._accumulator.failed(error)
                 self._note_fatal(error)
@@ -185,7 +185,7 @@ class ProducerTransaction:
     def _start_epoch(self, producer_id: int, epoch: int) -> None:
         self._accumulator.start_epoch(ProducerIdentity(producer_id, epoch, self._transactional_id))
 
-    def _note_fatal(self, error: MillstreamError) -> None:
+    def _note_fatal(self, error: Exception) -> None:
         if isinstance(error, ProducerFencedError | InvalidProducerEpochError):
             self._fatal = error
 
