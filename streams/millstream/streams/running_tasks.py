@@ -2,13 +2,13 @@
 
 Tasks come and go with the partitions the group assigns. One is opened in this order: stores from
 their folders, restore from the changelogs, stream time from the committed offsets, then the task.
-It is closed after a commit, its stores flushed so that nothing is to be restored, or lost, and
-everything uncommitted is forgotten.
+When it is closed, everything that is not committed is forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -145,7 +145,11 @@ class RunningTasks:
                 if inputs:
                     stores = {s.name: self._store(s, number) for s in subtopology.stores}
                     parts.append(_Part(subtopology, number, inputs, stores))
-        await self._restore(parts)
+        try:
+            await self._restore(parts)
+        except BaseException:  # a cancelled start, too, must not leave databases open
+            await self._close_stores(store for part in parts for store in part.stores.values())
+            raise
         for part in parts:
             offsets = [committed[partition] for partition in part.inputs]
             running = self._start(part, stream_time_of(offsets))
@@ -153,21 +157,19 @@ class RunningTasks:
             self._by_input.update(dict.fromkeys(running.inputs, running))
 
     async def close(self, closed: Collection[RunningTask]) -> None:
-        """Close tasks whose work is committed. What their stores hold is flushed to the disk."""
+        """Close tasks. What is not committed is forgotten; what is, is flushed to the disk, so that
+        the next to open them has nothing to restore."""
         for running in closed:
             self._forget(running)
-        backings = [store.backing for running in closed for store in running.stores.values()]
-        for backing in backings:
-            if backing.blocking:
-                await self._thread.run(backing.flush)
-                await self._thread.run(backing.close)
+        await self._close_stores(store for task in closed for store in task.stores.values())
 
-    async def lose(self, lost: Collection[RunningTask]) -> None:
-        """Close tasks without their uncommitted work: somebody else does it again."""
-        for running in lost:
-            for store in running.stores.values():
-                store.rollback()
-        await self.close(lost)
+    async def _close_stores(self, stores: Iterable[Store]) -> None:
+        backings = [store.backing for store in stores if store.backing.blocking]
+        async with AsyncExitStack() as stack:
+            for backing in backings:
+                stack.push_async_callback(self._thread.run, backing.close)
+            for backing in backings:
+                await self._thread.run(backing.flush)
 
     def _start(self, part: _Part, stream_time: int) -> RunningTask:
         context = self._context

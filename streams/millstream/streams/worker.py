@@ -344,5 +344,5 @@ class Worker:
 
     async def _close_all(self) -> None:
         inputs = [partition for running in self._tasks for partition in running.inputs]
-        await self._tasks.lose(list(self._tasks))
+        await self._tasks.close(list(self._tasks))
         self._reading.forget(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,26 @@ def test_a_cancelled_run_can_be_started_again() -> None:
             for delay_ms in (0, 1, 2, 5, 10):
                 running = asyncio.create_task(to_end(counter(), log))
                 await asyncio.wait([running], timeout=delay_ms / 1000)
+                running.cancel()
+                await asyncio.wait([running])
+            await to_end(counter(), log)
+            await assert_each_counted_once(log)
+
+    asyncio.run(main())
+
+
+def test_a_start_that_is_cancelled_leaves_no_database_open(tmp_path: Path) -> None:
+    """Restoring takes long; who gives up while it does can start again in the same process."""
+
+    async def main() -> None:
+        async with open_log(f"file:{tmp_path / 'log'}") as log:
+            await feed(log, "events", ROWS)
+            await to_end(counter(), log)
+            shutil.rmtree(tmp_path / "log-state")
+            for turns in range(0, 40, 3):
+                running = asyncio.create_task(to_end(counter(), log))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
                 running.cancel()
                 await asyncio.wait([running])
             await to_end(counter(), log)

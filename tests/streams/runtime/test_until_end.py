@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from millstream.log import TopicPartition, open_log
+from millstream.log.format.partitioner import partition_for_key
 from millstream.streams import App, tumbling
 from shared.running import feed, last_integers, records, to_end
 
@@ -117,6 +118,22 @@ def test_windows_are_closed_once_and_stay_closed() -> None:
             assert result.stats.late == 1
             again = await records(log, "totals")
             assert [int.from_bytes(r.value or b"", "big") for r in again] == [3, 5]
+
+    asyncio.run(main())
+
+
+def test_windows_of_a_key_lie_together() -> None:
+    """Trap 11: windowed keys are partitioned by the inner key, as Kafka Streams does."""
+
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            rows = [(f"k{n % 9}", {"n": n}, n * 5_000) for n in range(200)]
+            await feed(log, "events", rows, partitions=4)
+            await to_end(per_minute(), log)
+            found = await records(log, "totals")
+            assert {record.partition for record in found} == {0, 1, 2, 3}
+            for record in found:
+                assert record.partition == partition_for_key((record.key or b"")[:-8], 4)
 
     asyncio.run(main())
 

@@ -412,9 +412,11 @@ def test_a_failing_app_stops_its_companions() -> None:
 def test_a_global_table_is_loaded_first_and_followed() -> None:
     async def main() -> None:
         async with open_log("memory:") as log:
-            names = [(f"id{n}", {"name": f"n{n}"}, n) for n in range(500)]
-            await feed(log, "names", names, partitions=3)
-            await feed(log, "events", [(f"e{n}", {"id": f"id{n}"}, n) for n in range(500)])
+            names = [(f"id{n}", {"name": f"n{n}", "more": "x" * 300}, n) for n in range(8_000)]
+            await feed(
+                log, "names", names
+            )  # more than one fetch has room for, the last ones wanted
+            await feed(log, "events", [(f"e{n}", {"id": f"id{n + 7_500}"}, n) for n in range(500)])
             app = App("joined", commit_interval_ms=5)
             events = app.topic("events", key=str, value=dict)
             table = app.global_table(app.topic("names", key=str, value=dict))
@@ -426,8 +428,8 @@ def test_a_global_table_is_loaded_first_and_followed() -> None:
             async with app_running(app, log):
                 await until(lambda: has_records(log, "named", 500))
                 values = {record.value for record in await records(log, "named")}
-                assert values == {f"n{n}".encode() for n in range(500)}
-                assert app.store("names").get("id7") == {"name": "n7"}
+                assert values == {f"n{n + 7_500}".encode() for n in range(500)}
+                assert app.store("names").get("id7") == names[7][1]
                 await feed(log, "names", [("id7", {"name": "new"}, 1)])
                 await until(lambda: returns(app.store("names").get("id7") == {"name": "new"}))
 

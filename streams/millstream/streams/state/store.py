@@ -13,12 +13,12 @@ while it runs (`commit.py` has the order):
     store.apply(checkpoint)        pending goes to the backing in one atomic write (in a thread)
     store.settle()              pending becomes clean
 
-`rollback()` at any time before `settle` returns to what is committed.
+There is no way back: when a commit fails the store is thrown away, with all that functions may have
+changed of its cached objects, and another made over the same backing sees what is committed.
 
 Values are Python objects and may be mutable. They are serialised at the commit, so a change made to
 a stored object before the commit is part of it, and one made later is lost or kept by chance: what
-a function returned belongs to the store. A rollback drops the cache too, since functions may have
-changed objects that came out of it.
+a function returned belongs to the store.
 
 Not thread-safe, except `apply`: one task owns a store. A crash leaves the backing at an older
 changelog offset; `restore.py` replays the rest."""
@@ -245,14 +245,6 @@ class KeyValueStore:
             self._age()
         self._clean.update(self._pending)
         self._end_commit()
-
-    def rollback(self) -> None:
-        """Back to what is committed: forget everything written and everything cached."""
-        self.overlay = {}
-        self._clean = {}
-        self._older = {}
-        self._end_commit()
-        self._complete = self._is_empty()
 
     def restore(
         self,

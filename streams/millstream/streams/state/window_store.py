@@ -1,6 +1,6 @@
 """The window store: one dict per open window over a backing in which a window is one range.
 
-The four steps of a commit, rollback and the rules for mutable values are those of `store.py`.
+The four steps of a commit and the rules for mutable values are those of `store.py`.
 Closing a window (`drop`) is part of the commit that emits it: the backing loses its range, the
 changelog gets a tombstone for every key that a commit ever wrote, and a window that was opened and
 closed between two commits costs neither of them anything.
@@ -233,13 +233,6 @@ class WindowStore:
         self._end_commit()
         if self._cache_entries > self._cache_entries_max:
             self._evict()
-
-    def rollback(self) -> None:
-        """Back to what is committed: forget everything written and everything cached."""
-        self.windows = {}
-        self._dropped = {}
-        self._end_commit()
-        self.restored()
 
     def restore(
         self,
