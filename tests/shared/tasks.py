@@ -27,10 +27,10 @@ def batch_of(
     return RecordBatch(topic, 0, offsets, *columns, headers)  # type: ignore[arg-type]
 
 
-def _store(spec: StoreSpec) -> Store:
+def _store(spec: StoreSpec, backing: MemoryBacking) -> Store:
     serde = spec.value_serde
     kind = KeyValueStore if spec.kind == "kv" else WindowStore
-    return kind(spec.name, MemoryBacking(), serde.serialize, serde.deserialize)
+    return kind(spec.name, backing, serde.serialize, serde.deserialize)
 
 
 class OneTask:
@@ -40,10 +40,15 @@ class OneTask:
         self._app = app
         self._topology = app.topology()
         self._subtopology = self._topology.subtopologies[subtopology]
-        self.stores = {spec.name: _store(spec) for spec in self._subtopology.stores}
+        self._backings = {spec.name: MemoryBacking() for spec in self._subtopology.stores}
+        self.stores = self._open()
         self.sent: dict[str, list[Row]] = {}
         self.headers: dict[str, list[Headers]] = {}
         self.task = self._start(-1)
+
+    def _open(self) -> dict[str, Store]:
+        specs = self._subtopology.stores
+        return {spec.name: _store(spec, self._backings[spec.name]) for spec in specs}
 
     def _start(self, stream_time: int) -> Task:
         settings = self._app.settings
@@ -71,10 +76,9 @@ class OneTask:
             store.settle()
 
     def restart(self) -> None:
-        """Another task over what is committed, as after a crash behind a commit."""
+        """Another task and other stores over what is committed, as after a crash."""
         self.commit()
-        for store in self.stores.values():
-            store.rollback()
+        self.stores = self._open()
         self.task = self._start(self.task.stream_time)
 
     def values(self, topic: str) -> list[Any]:

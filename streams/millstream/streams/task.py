@@ -57,7 +57,7 @@ class Task:
     """One sub-topology for one partition.
 
     Order of use: make it when its stores are restored; `process` each batch, then `drain` if
-    `has_async`; before a commit `flush`, then `take_outputs`. After a rollback make a new one.
+    `has_async`; before a commit `flush`, then `take_outputs`. After a failed one make another task.
     """
 
     def __init__(
