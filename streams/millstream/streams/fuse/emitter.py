@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from millstream.streams.context import Context
+from millstream.streams.errors import TopologyError
 from millstream.streams.functions import UserFunction
 from millstream.streams.nodes import FoldNode, Node, SinkNode
 from millstream.streams.serde import Serde
@@ -27,8 +28,9 @@ Binding = Callable[[Environment], Any]
 NESTING_MAX: Final = 15
 """Python refuses more than 20 nested loops in one function, and more than 100 indents."""
 
-LINES_MAX: Final = 20_000
-"""A step behind branches that are merged again is written once for each way to it."""
+STEPS_MAX: Final = 5_000
+"""Steps written into one program. One behind branches that are merged again is written once for
+each way to it, and the ways double with every such pair."""
 
 
 class Emitter:
@@ -68,6 +70,7 @@ class Emitter:
         self._emitters = emitters
         self._named: dict[Any, str] = {}
         self._count = 0
+        self._steps = 0
 
     @property
     def code(self) -> Code:
@@ -111,7 +114,17 @@ class Emitter:
             self.emit(child, scope)
 
     def emit(self, node: Node, scope: Scope) -> None:
-        """Write a step and all behind it."""
+        """Write a step and all behind it.
+
+        Raises:
+            TopologyError: more than `STEPS_MAX` were written.
+        """
+        self._steps += 1
+        if self._steps > STEPS_MAX:
+            raise TopologyError(
+                f"step {node.name!r}: too many ways lead through branches that are merged again; "
+                "put a .repartition() behind a merge"
+            )
         emitter = self._emitters.get(type(node))
         if emitter is None:
             return

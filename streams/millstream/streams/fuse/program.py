@@ -20,13 +20,13 @@ from operator import length_hint
 from typing import Any, Final
 
 from millstream.log.record import Record
-from millstream.streams.errors import SerdeError, TopologyError
+from millstream.streams.errors import SerdeError
 from millstream.streams.nodes import AsyncNode, FinalNode, FoldNode, SourceNode
 from millstream.streams.serde import serde_for, windowed_serde
 from millstream.streams.topology import changelog_topic
 
 from .code import Code, Program, Site
-from .emitter import LINES_MAX, Binding, Emitter
+from .emitter import Binding, Emitter
 from .environment import Environment
 from .scope import Scope, Slot, WindowSlot
 
@@ -234,11 +234,6 @@ def _assemble(
         for line in emitter.epilogue:
             code.add(line)
         code.add(f"return {answer}")
-    if len(code.lines) > LINES_MAX:
-        raise TopologyError(
-            f"{name}: too many ways lead through branches that are merged again; "
-            "put a .repartition() behind a merge"
-        )
     return FusedProgram(Program(name, code), emitter.constants, emitter.bindings)
 
 
