@@ -6,8 +6,7 @@ one step, with nothing awaited in between: a cancelled caller can neither tear a
 sequence.
 
 Acknowledgements are counted per batch. Inside a transaction nobody but its end waits for the disk,
-so the fsync is left to it, except that a long transaction is flushed every few megabytes on the
-way.
+so the fsync is left to it, except that a long transaction is flushed every megabyte on the way.
 """
 
 from __future__ import annotations
