@@ -67,7 +67,7 @@ TITLES = {
 """Column titles and how narrow a column may become: only a name may be cut."""
 NEXT = """
 What to try next
-  the table          sqlite3 {directory}/demo.db 'SELECT * FROM carrier_daily LIMIT 5'
+  the table          {look}
   the app's shape    millstream topology millstream.examples.flights.app
   a kill             remove {directory}, start the demo again, kill it, start it once more
   another rule       copy app.py, change LATE_AFTER_MINUTES, and
@@ -166,17 +166,15 @@ def stay_with_the_input(paths: Paths) -> None:
     """Refuse a directory that another file was read into: its days are closed, the result is mixed.
 
     Raises:
-        DemoError: it was begun with another file or another database.
+        DemoError: it was begun with another file.
     """
     note = paths.directory / "input.txt"
-    asked = f"{paths.flights}\n{paths.database}\n"
     if not note.exists():
-        note.write_text(asked)
-    elif note.read_text() != asked:
-        begun = " and ".join(note.read_text().split("\n")[:2])
+        note.write_text(str(paths.flights))
+    elif (begun := note.read_text()) != str(paths.flights):
         raise DemoError(
-            f"{paths.directory} was begun with {begun}: go on with the same, or choose "
-            f"another directory with --dir"
+            f"{paths.directory} was begun with {begun}, not {paths.flights}: go on with the same "
+            "file, or choose another directory with --dir"
         )
 
 
@@ -222,4 +220,16 @@ def show(paths: Paths, result: RunResult) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(NEXT.format(directory=paths.directory), highlight=False, soft_wrap=True)
+    console.print(
+        NEXT.format(directory=paths.directory, look=how_to_look(paths.database)),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def how_to_look(database: str) -> str:
+    """A command for the table; a URL may hold a password and is not shown."""
+    if database.startswith("sqlite:///"):
+        path = database.removeprefix("sqlite:///")
+        return f"sqlite3 {path} 'SELECT * FROM carrier_daily LIMIT 5'"
+    return "SELECT * FROM carrier_daily, in your database"
