@@ -170,7 +170,9 @@ def stay_with_the_input(paths: Paths) -> None:
     """
     note = paths.directory / "input.txt"
     if not note.exists():
-        note.write_text(str(paths.flights))
+        pending = note.with_suffix(".tmp")  # a kill here must not leave half a note
+        pending.write_text(str(paths.flights))
+        pending.replace(note)
     elif (begun := note.read_text()) != str(paths.flights):
         raise DemoError(
             f"{paths.directory} was begun with {begun}, not {paths.flights}: go on with the same "
