@@ -13,6 +13,7 @@ import pytest
 from millstream.log import Log, TopicPartition, open_log
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.streams import App, ProcessingError, Windowed, commit_cycle, run_app, tumbling
+from millstream.streams.global_tables import GlobalTables
 from millstream.streams.queries import UnknownStoreError
 from millstream.streams.run_context import RunContext
 from millstream.streams.worker import Worker
@@ -409,28 +410,56 @@ def test_a_failing_app_stops_its_companions() -> None:
     assert cancelled == [True]
 
 
-def test_a_global_table_is_loaded_first_and_followed() -> None:
+def named_events() -> App:
+    app = App("joined", commit_interval_ms=5)
+    events = app.topic("events", key=str, value=dict)
+    names = app.global_table(app.topic("names", key=str, value=dict))
+
+    def join(event: dict[str, Any], name: dict[str, Any] | None) -> str | None:
+        return name and name["name"]
+
+    app.stream(events).left_join(names, join, key=lambda event: event["id"]).to("named")
+    return app
+
+
+def test_a_global_table_is_loaded_before_anything_is_processed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(self: GlobalTables, consumer: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GlobalTables, "_follow", never)
+
     async def main() -> None:
         async with open_log("memory:") as log:
             names = [(f"id{n}", {"name": f"n{n}", "more": "x" * 300}, n) for n in range(8_000)]
-            await feed(
-                log, "names", names
-            )  # more than one fetch has room for, the last ones wanted
-            await feed(log, "events", [(f"e{n}", {"id": f"id{n + 7_500}"}, n) for n in range(500)])
-            app = App("joined", commit_interval_ms=5)
-            events = app.topic("events", key=str, value=dict)
-            table = app.global_table(app.topic("names", key=str, value=dict))
+            await feed(log, "names", names, partitions=2)  # more than one fetch has room for
+            await feed(log, "events", [(f"e{n}", {"id": f"id{n}"}, n) for n in range(8_000)])
+            await run_app(named_events(), log=log, until_end=True)
+            values = {record.value for record in await records(log, "named")}
+            assert values == {f"n{n}".encode() for n in range(8_000)}
 
-            def join(event: dict[str, Any], name: dict[str, Any] | None) -> str | None:
-                return name and name["name"]
+    asyncio.run(main())
 
-            app.stream(events).left_join(table, join, key=lambda event: event["id"]).to("named")
+
+def test_a_global_table_is_followed() -> None:
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            await feed(log, "names", [("a", {"name": "old"}, 1), ("b", {"name": "b"}, 1)])
+            app = named_events()
+            await feed(log, "events", [("e", {"id": "a"}, 1)])
             async with app_running(app, log):
-                await until(lambda: has_records(log, "named", 500))
-                values = {record.value for record in await records(log, "named")}
-                assert values == {f"n{n + 7_500}".encode() for n in range(500)}
-                assert app.store("names").get("id7") == names[7][1]
-                await feed(log, "names", [("id7", {"name": "new"}, 1)])
-                await until(lambda: returns(app.store("names").get("id7") == {"name": "new"}))
+                await until(lambda: has_records(log, "named", 1))
+                assert app.store("names").get("a") == {"name": "old"}
+                await feed(log, "names", [("a", {"name": "new"}, 2), ("c", {"name": "c"}, 2)])
+                await until(lambda: returns(app.store("names").get("c") == {"name": "c"}))
+                assert dict(app.store("names").items()) == {
+                    "a": {"name": "new"},
+                    "b": {"name": "b"},
+                    "c": {"name": "c"},
+                }
+                await feed(log, "events", [("e", {"id": "a"}, 3)])
+                await until(lambda: has_records(log, "named", 2))
+            assert [record.value for record in await records(log, "named")] == [b"old", b"new"]
 
     asyncio.run(main())
