@@ -120,24 +120,18 @@ def sweep(first: int, step: int) -> int:
         crash_at += step
 
 
-def commit_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit is always under way, and a batch processed ahead of it."""
-    monkeypatch.setattr(commit_cycle, "COST_FACTOR", 0)
-    monkeypatch.setattr(commit_cycle, "RECORDS_AHEAD_MAX", 30)
-
-
 def test_the_app_without_a_crash() -> None:
     disk = filled()
     asyncio.run(finish_and_check(disk))
 
 
 def test_a_crash_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit_often(monkeypatch)
+    monkeypatch.setattr(commit_cycle, "COST_FACTOR", 0)
     step = 17
     assert sweep(Random().randrange(step), step) > 10
 
 
 @pytest.mark.slow
 def test_every_crash_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit_often(monkeypatch)
+    monkeypatch.setattr(commit_cycle, "COST_FACTOR", 0)
     assert sweep(0, 1) > 200

@@ -2,17 +2,11 @@
 
 All tasks of a worker share its producer, so a commit covers all of them. The commit itself, and the
 order in it, is `commit.py`.
-
-A commit waits for the disk several times. Meanwhile the next records are processed: what is
-committed was taken out of tasks, stores and positions when the commit began, and what is processed
-now stays in tasks and overlays, unsent, until it is done. There is never more than one commit under
-way, and when it fails, everything since the last one is forgotten alike."""
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from millstream.log.record import OffsetAndMetadata, TopicPartition
@@ -29,17 +23,15 @@ from .topology import changelog_topic
 
 __all__ = ["CommitCycle"]
 
-logger = logging.getLogger(__name__)
-
 DIRTY_ENTRIES_MAX: Final = 200_000
 """Entries in the overlays of all stores; with more, a commit does not wait for its interval."""
-RECORDS_AHEAD_MAX: Final = 50_000
-"""Records processed while a commit is under way; with more, processing waits for it."""
 COUNT_INTERVAL_MS: Final = 100
 """Counting them takes a while where windows are many."""
 COST_FACTOR: Final = 10
 INTERVAL_MAX_MS: Final = 1_000
 """On a slow disk commits are spread so that they take a tenth of the time, up to a second apart."""
+
+
 FLUSH_INTERVAL_MS: Final = 600_000
 """What RocksDB holds in memory is lost by a crash and restored from the changelog. So often it is
 written to the disk, so that there is never much, and never so old that tombstones may be gone."""
@@ -65,8 +57,6 @@ class CommitCycle:
         ]
         self._purge = RepartitionPurge(context.log, repartition, self._committed_ms)
         self._flushed_ms = self._counted_ms = self._committed_ms
-        self._under_way: asyncio.Task[None] | None = None
-        self._records_ahead = 0
         self.commits = 0
 
     @property
@@ -75,17 +65,9 @@ class CommitCycle:
         return self._outputs.records
 
     async def send_outputs(self, running: RunningTask) -> None:
-        """Take what a task has put out, async steps first, to the producer; not now while a commit
-        is under way: its transaction must not get more.
-
-        Raises:
-            LogError: the commit that was under way has failed, or the producer refuses.
-        """
+        """Take what a task has put out, async steps first, to the producer."""
         if running.task.has_async:
             await running.task.drain()
-        if self._is_under_way:
-            return
-        await self.finish()
         outputs = running.task.take_outputs()
         if outputs:
             await self._journal.begin()
@@ -93,19 +75,13 @@ class CommitCycle:
 
     def wait_ms(self, tasks: Iterable[RunningTask], idle_ms: int) -> int:
         """How long to wait for records: until a commit is due, at most `idle_ms`."""
-        if self._is_under_way or not any(running.is_dirty for running in tasks):
+        if not any(running.is_dirty for running in tasks):
             return idle_ms
         due_ms = self._committed_ms + self._interval_ms - self._clock.monotonic_ms()
         return max(0, min(due_ms, idle_ms))
 
-    def processed(self, records: int) -> None:
-        """Count what is done ahead of a commit."""
-        self._records_ahead += records
-
     def is_due(self, tasks: Iterable[RunningTask]) -> bool:
         """Whether there is something to commit and it is time."""
-        if self._is_under_way:
-            return self._records_ahead > RECORDS_AHEAD_MAX
         dirty = [running for running in tasks if running.is_dirty]
         if not dirty:
             return False
@@ -117,15 +93,14 @@ class CommitCycle:
         self._counted_ms = now_ms
         return sum(running.dirty_entries for running in dirty) > DIRTY_ENTRIES_MAX
 
-    async def start(
-        self, tasks: Collection[RunningTask], positions: Mapping[TopicPartition, int]
+    async def commit(
+        self, tasks: Iterable[RunningTask], positions: Mapping[TopicPartition, int]
     ) -> None:
-        """Begin to commit everything the tasks have processed, up to these positions.
+        """Commit everything the tasks have processed, up to these positions.
 
         Raises:
-            LogError: this commit, or the one before, has failed; see `commit`.
+            LogError: see `commit`.
         """
-        await self.finish()
         dirty = [running for running in tasks if running.is_dirty]
         if not dirty:
             return
@@ -142,65 +117,23 @@ class CommitCycle:
             for running in dirty
             for partition in running.inputs
         }
+        await commit(self._journal, self._thread, changes, offsets, self._clock.wall_ms())
         for running in dirty:
             running.is_dirty = False
-        self._records_ahead = 0
-        self._under_way = asyncio.create_task(self._commit(changes, offsets, started_ms))
-
-    async def breathe(self, wait_ms: int) -> None:
-        """Let others run, the commit that is under way above all."""
-        if self._under_way is None:
-            await asyncio.sleep(0)
-        else:
-            await asyncio.wait([self._under_way], timeout=wait_ms / 1000)
-
-    async def finish(self) -> None:
-        """Wait for the commit that is under way, if any.
-
-        Raises:
-            LogError, StateStoreError: it has failed; see `commit`.
-        """
-        if self._under_way is not None:
-            await self._under_way
-            self._under_way = None
-
-    async def let_end(self) -> None:
-        """Wait for the commit that is under way, whatever comes of it: the log knows."""
-        if self._under_way is not None:
-            await asyncio.wait([self._under_way])
-            if not self._under_way.cancelled() and (error := self._under_way.exception()):
-                logger.info("the last commit failed: %s", error)
-            self._under_way = None
-
-    async def flush_if_due(self, tasks: Iterable[RunningTask]) -> None:
-        """Now and then have the stores write to the disk what a crash would take."""
+        self._note(offsets, started_ms)
+        await self._purge.run_if_due(self._committed_ms)
         if self._committed_ms - self._flushed_ms >= FLUSH_INTERVAL_MS:
-            self._flushed_ms = self._committed_ms
-            for running in tasks:
-                for store in running.stores.values():
-                    await self._thread.run(store.backing.flush)
+            await self._flush(tasks)
 
     async def purge(self) -> None:
         """Delete consumed records of repartition topics now."""
         await self._purge.run(self._clock.monotonic_ms())
 
-    @property
-    def _is_under_way(self) -> bool:
-        return self._under_way is not None and not self._under_way.done()
-
-    async def _commit(
-        self,
-        changes: Sequence[StoreChanges],
-        offsets: Mapping[TopicPartition, OffsetAndMetadata],
-        started_ms: int,
-    ) -> None:
-        await commit(self._journal, self._thread, changes, offsets, self._clock.wall_ms())
-        self.commits += 1
-        self._committed_ms = self._clock.monotonic_ms()
-        cost_ms = COST_FACTOR * (self._committed_ms - started_ms)
-        self._interval_ms = max(self._interval_min_ms, min(cost_ms, INTERVAL_MAX_MS))
-        self._purge.committed(offsets)
-        await self._purge.run_if_due(self._committed_ms)
+    async def _flush(self, tasks: Iterable[RunningTask]) -> None:
+        self._flushed_ms = self._committed_ms
+        for running in tasks:
+            for store in running.stores.values():
+                await self._thread.run(store.backing.flush)
 
     def _prepare(self, running: RunningTask) -> Collection[StoreChanges]:
         prepared: list[StoreChanges] = []
@@ -216,3 +149,10 @@ class CommitCycle:
     def _changelog(self, store: str, partition: int) -> Changelog:
         topic = changelog_topic(self._app_id, store)
         return Changelog(TopicPartition(topic, partition), self._topics.ids[topic])
+
+    def _note(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], started_ms: int) -> None:
+        self.commits += 1
+        self._purge.committed(offsets)
+        self._committed_ms = self._clock.monotonic_ms()
+        cost_ms = COST_FACTOR * (self._committed_ms - started_ms)
+        self._interval_ms = max(self._interval_min_ms, min(cost_ms, INTERVAL_MAX_MS))

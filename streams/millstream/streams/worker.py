@@ -49,8 +49,6 @@ IDLE_WAIT_MS: Final = 100
 """How long a poll waits at most: how soon a stop or an idle time-out is noticed."""
 SLICE_MAX_MS: Final = 100
 """How long user functions may keep the event loop to themselves, roughly."""
-LONG_MS: Final = 10
-"""After so much work others get a tenth of the time; after less, a turn at the next poll."""
 RECOVERIES_MAX: Final = 5
 """Attempts in a row that may end in a retriable error."""
 
@@ -114,7 +112,6 @@ class Worker:
         self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
         self._end: EndOfInput | None = None
         self._recoveries = 0
-        self._commits_then = 0
         self._slice_records = WAITING_RECORDS_MAX
         self._turns = 0
 
@@ -222,8 +219,7 @@ class Worker:
         if self._end is None:
             await self._advance_idle()
         if self._cycle.is_due(self._tasks):
-            await self._start_commit()
-        await self._cycle.flush_if_due(self._tasks)
+            await self._commit()
         return self._end is not None and await self._finish_what_ended(self._end)
 
     async def _process_waiting(self) -> None:
@@ -239,26 +235,20 @@ class Worker:
                 if before is not None and (running is not before or running.task.has_async):
                     await self._cycle.send_outputs(before)
                 before = running
-                took_ms = self._process(running, batch)
+                self._process(running, batch)
                 if self._cycle.is_due(self._tasks):
-                    await self._start_commit()
-                if took_ms > LONG_MS:
-                    await self._cycle.breathe(took_ms // 10)
+                    await self._commit()
         if before is not None:
             await self._cycle.send_outputs(before)
 
-    def _process(self, running: RunningTask, batch: RecordBatch) -> int:
-        """Process a batch; answers how many milliseconds it took."""
+    def _process(self, running: RunningTask, batch: RecordBatch) -> None:
         batch.topic = self._context.names.in_code(batch.topic)
         running.is_dirty = True
         started_ms = self._clock.monotonic_ms()
         running.task.process(batch)
         running.active_ms = self._clock.monotonic_ms()
         running.stream_time_then = running.task.stream_time
-        self._cycle.processed(len(batch))
-        took_ms = running.active_ms - started_ms
-        self._adapt_slices(len(batch), took_ms)
-        return took_ms
+        self._adapt_slices(len(batch), running.active_ms - started_ms)
 
     def _adapt_slices(self, records: int, took_ms: int) -> None:
         """With slow functions take fewer records at once: nothing else runs meanwhile, no commit
@@ -304,19 +294,13 @@ class Worker:
             if running.task.next_close_ms is None:
                 return
 
-    async def _start_commit(self) -> None:
-        await self._cycle.start(list(self._tasks), self._reading.positions())
-        self._report()
-
     async def _commit(self) -> None:
-        await self._start_commit()
-        await self._cycle.finish()
+        await self._cycle.commit(self._tasks, self._reading.positions())
+        self._recoveries = 0
+        self._report()
 
     async def _recover(self, error: LogError) -> None:
         """A commit failed, or nobody knows: begin again from what the log says."""
-        if self._cycle.commits != self._commits_then:  # it went well in between
-            self._commits_then = self._cycle.commits
-            self._recoveries = 0
         self._recoveries += 1
         if self._recoveries > RECOVERIES_MAX:
             raise error
@@ -355,12 +339,10 @@ class Worker:
 
     async def _lose_all(self) -> None:
         """Nothing since the last commit happened; the log decides about a commit on its way."""
-        await self._cycle.let_end()
         await self._journal.reset()
         await self._close_all()
 
     async def _close_all(self) -> None:
-        await self._cycle.let_end()
         inputs = [partition for running in self._tasks for partition in running.inputs]
         await self._tasks.close(list(self._tasks))
         self._reading.forget(inputs)

@@ -189,8 +189,7 @@ def test_a_crash_between_the_log_and_the_stores(
             assert (await to_end(counter(), log)).stats.restored == 0
 
     asyncio.run(feed_all())
-    monkeypatch.setattr(commit_cycle, "COST_FACTOR", 0)  # a commit after each batch,
-    monkeypatch.setattr(commit_cycle, "RECORDS_AHEAD_MAX", 0)  # and nothing meanwhile
+    monkeypatch.setattr(commit_cycle, "COST_FACTOR", 0)  # a commit after each batch
     with monkeypatch.context() as patch:
         patch.setattr(KeyValueStore, step, crash_on_third)
         with pytest.raises(SimulatedCrash):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from millstream.log import Log, TopicPartition, open_log
-from millstream.log.client.producer import EmbeddedProducer
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.streams import App, ProcessingError, Windowed, commit_cycle, run_app, tumbling
 from millstream.streams.global_tables import GlobalTables
@@ -119,45 +118,6 @@ def test_slow_functions_get_few_records_at_once() -> None:
                 assert worker.stats().commits - commits > 40
 
     asyncio.run(main())
-
-
-def test_records_are_processed_while_a_commit_waits_for_the_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """And none of them is in that commit: neither output, nor state, nor offset."""
-    commit_transaction = EmbeddedProducer.commit_transaction
-    monkeypatch.setattr(commit_cycle, "RECORDS_AHEAD_MAX", 25)
-
-    async def main() -> None:
-        disk_is_done = asyncio.Event()
-
-        async def slow(self: EmbeddedProducer) -> None:
-            await disk_is_done.wait()
-            await commit_transaction(self)
-
-        monkeypatch.setattr(EmbeddedProducer, "commit_transaction", slow)
-        async with open_log("memory:") as log:
-            worker = Worker(RunContext.of(counter(), log))
-            async with running(worker):
-                await until(lambda: exists(log, "events"))
-                for _ in range(10):
-                    await feed(log, "events", [("a", {}, n) for n in range(10)])
-                await until(lambda: returns(ahead(worker) == 30))
-                for _ in range(100):  # it could go on, but it waits
-                    await asyncio.sleep(0)
-                assert ahead(worker) == 30
-                assert await records(log, "counts", "read_committed") == []
-                first = await log.end_offsets([TopicPartition("counts", 0)], "read_uncommitted")
-                assert set(first.values()) <= {0, worker.stats().outputs}
-                disk_is_done.set()
-                await until(lambda: has_records(log, "counts", 100))
-            assert await last_integers(log, "counts") == {"a": 100}
-
-    asyncio.run(main())
-
-
-def ahead(worker: Worker) -> int:
-    return worker.stats().records - worker.stats().outputs
 
 
 def test_much_state_does_not_wait_for_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
