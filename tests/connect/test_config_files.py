@@ -117,7 +117,7 @@ def test_a_class_in_a_file_may_declare_settings(tmp_path: Path) -> None:
         "    def create_task(self, task_config): ...\n",
     )
     connector = create_connector("own", f"{path}:Own_", {"topic": "t", "every": "3"})
-    assert connector.config.every == 3  # type: ignore[attr-defined]
+    assert connector.config.every == 3
     assert find_connector(f"{path}:Own_") is type(connector)
 
 
@@ -161,4 +161,4 @@ def test_installed_packages_register_connectors(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     connector = create_connector("mine", "theirs", {"topic": "elsewhere"})
-    assert (connector.name, connector.config.topic) == ("mine", "elsewhere")  # type: ignore[attr-defined]
+    assert (connector.name, connector.config.topic) == ("mine", "elsewhere")

@@ -24,7 +24,7 @@ from shared.flights import (
 
 
 def january_totals(table: list[Row]) -> tuple[int, ...]:
-    return len(table), *(sum(row[column] for row in table) for column in range(3, 7))  # type: ignore[misc]
+    return len(table), *(sum(row[column] for row in table) for column in range(3, 7))
 
 
 async def committed_days(directory: Path) -> list[Row]:

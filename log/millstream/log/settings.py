@@ -54,6 +54,7 @@ def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what:
     Raises:
         ConfigError: an unknown name or a value the setting cannot have.
     """
+    # `kind` is a dataclass, which its type cannot say without naming a private protocol.
     known = {item.name.replace("_", "."): item for item in fields(kind)}  # type: ignore[arg-type]
     parsed: dict[str, Any] = {}
     for name, value in (values or {}).items():
@@ -66,6 +67,7 @@ def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what:
 
 def describe(settings: object) -> dict[str, str]:
     """Every setting under Kafka's name, as Kafka's tools print it."""
+    # `settings` is an instance of such a dataclass, as in `parse`.
     return {
         item.name.replace("_", "."): _printed(getattr(settings, item.name))
         for item in fields(settings)  # type: ignore[arg-type]

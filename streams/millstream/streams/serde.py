@@ -63,11 +63,13 @@ def _same(data: bytes) -> bytes:
 
 
 def _int_from_bytes(data: bytes) -> int:
-    return _LONG.unpack(data)[0]  # type: ignore[no-any-return]
+    number: int = _LONG.unpack(data)[0]
+    return number
 
 
 def _float_from_bytes(data: bytes) -> float:
-    return _DOUBLE.unpack(data)[0]  # type: ignore[no-any-return]
+    number: float = _DOUBLE.unpack(data)[0]
+    return number
 
 
 def _bool_to_bytes(value: bool) -> bytes:

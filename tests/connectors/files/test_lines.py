@@ -178,7 +178,7 @@ def open_truncated(data: bytes) -> Chunks:
 )
 def test_a_corrupt_gzip_is_an_error(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "corrupt.gz"
-    path.write_bytes(damage(gzip.compress(MANY)))  # type: ignore[operator]
+    path.write_bytes(damage(gzip.compress(MANY)))
     chunks = open_chunks(str(path), 0, packed=True)
     with pytest.raises(FatalConnectError, match="the gzip data is corrupt"):
         content(chunks)

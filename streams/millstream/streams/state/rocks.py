@@ -158,7 +158,7 @@ class RocksBacking:
         except Exception as error:
             raise self._failed("opened", error) from error
         without_wal = WriteOptions()
-        without_wal.disable_wal = True  # type: ignore[method-assign,assignment]  # wrong stub
+        without_wal.disable_wal = True  # type: ignore[method-assign,assignment]  # the stub has a method here
         database.set_write_options(without_wal)
         return database
 
