@@ -1,11 +1,4 @@
-"""One partition: an append-only sequence of record batches, and what of it may be read.
-
-    log start offset <= last stable offset <= high watermark <= log end offset
-
-    high watermark      everything below it is as durable as was promised: with durability "fsync" a
-                        flush has ended that covers it, with "os" it was handed to the system.
-                        Nothing at or above it is ever read, so nothing read can vanish.
-    last stable offset  everything below it is decided: no transaction is open there.
+"""One partition: an append-only sequence of record batches. What of it may be read: reading.py.
 
 Owns the order of batches, the offsets, the producers' state, and when bytes become readable. Does
 not own threads, time or waiting: it is synchronous, told the time, and has one owner. An append
@@ -17,10 +10,8 @@ append until the log is opened again and recovery has found what is true; readin
 
 from __future__ import annotations
 
-from typing import Literal
-
 from millstream.log.config import Durability, TopicConfig
-from millstream.log.errors import LogClosedError, OffsetOutOfRangeError, StorageError
+from millstream.log.errors import OffsetOutOfRangeError, StorageError
 from millstream.log.format.codec import BatchHeader, parse_header
 from millstream.log.format.control import encode_control_batch
 from millstream.log.record import TopicPartition
@@ -31,15 +22,15 @@ from .flush import Flush, Unsynced
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import encode_snapshot
 from .producer_state import ProducerState
+from .reading import ReadablePartition
 from .results import AppendInfo, ReadResult
 from .segment import NO_TIMESTAMP, Segment
-from .segment_list import SegmentList
 from .txn_index import AbortedTransaction
 
 __all__ = ["AppendInfo", "Flush", "Partition", "ReadResult"]
 
 
-class Partition:
+class Partition(ReadablePartition):
     """An open partition; made by `open_partition` or `create_partition` (loading.py).
 
     Args:
@@ -62,25 +53,23 @@ class Partition:
         log_end_offset: int,
         is_sealed: bool,
     ) -> None:
-        self.topic_partition = topic_partition
+        super().__init__(
+            folder,
+            topic_partition,
+            durability=durability,
+            segments=segments,
+            producers=producers,
+            log_start_offset=log_start_offset,
+            log_end_offset=log_end_offset,
+        )
         self.config = config
-        self.folder = folder
-        self.log_start_offset = log_start_offset
-        self.high_watermark = log_end_offset
-        self.last_stable_offset = log_start_offset
-        self.log_end_offset = log_end_offset
         self.recovery_point = log_end_offset
         """Everything below it is durable, indexes of closed segments included."""
         self._files = files
-        self._acknowledges_unsynced = durability == "os"
-        self._segments = SegmentList(segments)
-        self._producers = producers
         self._unsynced = Unsynced(files, folder)
         self._is_sealed = is_sealed
         self._error: OSError | None = None
         self._flush_failed = False
-        self._closed = False
-        self._update_offsets()
 
     def append(self, batch: bytes, now_ms: int) -> AppendInfo:
         """Append one batch as a producer sent it.
@@ -146,65 +135,6 @@ class Partition:
             self._segments.active.txn_index.append(AbortedTransaction(*ended, stable))
         self._update_offsets()
         return header.base_offset
-
-    def read(
-        self,
-        offset: int,
-        *,
-        size_bytes_max: int,
-        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
-    ) -> ReadResult:
-        """Whole batches from the one that holds `offset`, all of one segment.
-
-        Batches are never cut: the first may begin before `offset`, and the reader leaves those
-        records out. `size_bytes_max` bounds the bytes, except that one batch is always returned.
-        read_uncommitted reads up to the high watermark, read_committed to the last stable offset.
-
-        Raises:
-            OffsetOutOfRangeError: below the log start offset or above the log end offset.
-            CorruptRecordError: something that is no batch lies there.
-            StorageError: the disk failed. Nothing changed; another read may succeed.
-
-        Source: Fetch API v4+, KIP-98 (isolation levels).
-        """
-        self._check_open()
-        if not self.log_start_offset <= offset <= self.log_end_offset:
-            raise OffsetOutOfRangeError(
-                f"Partition {self.topic_partition}: offset {offset} is outside "
-                f"{self.log_start_offset} to {self.log_end_offset}. Seek to one that exists, or "
-                "set auto.offset.reset."
-            )
-        committed = isolation == "read_committed"
-        limit = self.last_stable_offset if committed else self.high_watermark
-        data = b""
-        aborted: tuple[tuple[int, int], ...] = ()
-        if offset < limit:
-            try:
-                data, stop = self._segments.read(offset, limit, self.log_end_offset, size_bytes_max)
-                if committed:
-                    aborted = tuple(
-                        (transaction.producer_id, transaction.first_offset)
-                        for transaction in self._segments.aborted(offset, stop)
-                    )
-            except OSError as error:
-                raise self._unreadable(error) from error
-        return ReadResult(
-            data, aborted, self.high_watermark, self.last_stable_offset, self.log_start_offset
-        )
-
-    def offset_for_time(self, timestamp: int) -> int | None:
-        """The first readable offset whose record is not before `timestamp`; None without one.
-
-        Raises:
-            CorruptRecordError, StorageError: as in `read`.
-        """
-        self._check_open()
-        try:
-            return self._segments.offset_for_time(
-                timestamp, self.log_start_offset, self.high_watermark
-            )
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     def delete_records(self, before: int) -> int:
         """Raise the log start offset to `before`, if it is lower. Returns what it is now.
@@ -347,27 +277,10 @@ class Partition:
             raise self._refusal() from error
         self.finish_flush(flush, None)
 
-    def _update_offsets(self) -> None:
-        if self._acknowledges_unsynced:
-            self.high_watermark = self.log_end_offset
-        unstable = self._producers.first_unstable_offset(self.high_watermark)
-        stable = self.high_watermark if unstable is None else min(unstable, self.high_watermark)
-        self.last_stable_offset = max(stable, self.log_start_offset)
-        assert (
-            self.log_start_offset
-            <= self.last_stable_offset
-            <= self.high_watermark
-            <= self.log_end_offset
-        )
-
     def _close_files(self) -> None:
         self._unsynced.close()
         for segment in self._segments:
             segment.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LogClosedError(f"Partition {self.topic_partition} is closed; open the log again.")
 
     def _check_writable(self) -> None:
         self._check_open()
@@ -379,10 +292,4 @@ class Partition:
             f"Partition {self.topic_partition} takes no more writes: the disk failed "
             f"({self._error}) and nothing is known about what it kept. Mend the disk under "
             f"{self.folder} and open the log again; everything acknowledged is found then."
-        )
-
-    def _unreadable(self, error: OSError) -> StorageError:
-        return StorageError(
-            f"Partition {self.topic_partition} could not be read ({error}). Look at the disk under "
-            f"{self.folder}; the records may be readable again later."
         )
