@@ -19,7 +19,7 @@ BATCH_RECORDS = 10_000
 async def prepare(directory: Path, count: int) -> None:
     records = generate.records(count)
     async with open_log(f"file:{directory / 'log'}") as log:
-        await log.create_topic("events", partitions=1)
+        await log.create_topic("events", partitions=1, config={"retention.ms": -1})
         async with log.producer() as producer:
             with open(directory / "events.jsonl", "wb") as lines:
                 while batch := list(islice(records, BATCH_RECORDS)):

@@ -58,7 +58,9 @@ def test_a_function_is_a_source_and_stays_a_function() -> None:
             await all_letters.run(log, until_end=True, progress=lambda *counts: done.append(counts))
             records = await records_of(log, "letters")
             assert sorted(record.key or b"" for record in records) == [b"A", b"B", b"C"]
-            assert (await log.describe_topic("letters")).partitions == 3
+            topic = await log.describe_topic("letters")
+            assert topic.partitions == 3
+            assert topic.config["retention.ms"] == "-1"  # whatever the event time of its records
             assert done[-1] == (3, None)
 
     assert all_letters.name == "all-letters"

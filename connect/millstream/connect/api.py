@@ -64,7 +64,8 @@ class SourceConfig(ConnectorConfig):
         "How many partitions the topic gets when this connector creates it.", default=1, minimum=1
     )
     topic_config: dict[str, Any] = setting(
-        "Topic settings (Kafka's names) used when this connector creates the topic.",
+        "Topic settings (Kafka's names) used when this connector creates the topic. Without a "
+        "retention.ms here it keeps its records for ever.",
         default={},
         type_name="table",
     )

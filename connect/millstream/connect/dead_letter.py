@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from millstream.log import Headers, Log, Producer, TopicPartition, UnknownTopicError
+from millstream.log.config import EVENT_TIME_TOPIC
 
 from .errors import FatalConnectError
 from .reading import read_to_end
@@ -164,7 +165,9 @@ class SinkDeadLetters:
         if not new:
             return
         if self._size_bytes_max is None:
-            topic = await self._log.create_topic(self._topic, exist_ok=True)
+            topic = await self._log.create_topic(
+                self._topic, config=EVENT_TIME_TOPIC, exist_ok=True
+            )
             self._size_bytes_max = int(topic.config["max.message.bytes"])
         keys, values, headers = dead_letter_columns(
             new, self._connector, self._task_id, self._size_bytes_max

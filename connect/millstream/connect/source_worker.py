@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Sequence
 
 from millstream.log import Log, Producer
+from millstream.log.config import EVENT_TIME_TOPIC
 
 from .api import SourceConfig, SourceConnector, SourceContext, TaskConfig
 from .dead_letter import dead_letter_columns, stop_at
@@ -54,7 +55,10 @@ class SourceTaskWorker:
         config, run = self._config, self._run
         await ensure_offsets_topic(self._log)
         topic = await self._log.create_topic(
-            config.topic, partitions=config.partitions, config=config.topic_config, exist_ok=True
+            config.topic,
+            partitions=config.partitions,
+            config={**EVENT_TIME_TOPIC, **config.topic_config},
+            exist_ok=True,
         )
         transactional_id = f"connect-{config.name}-{run.id}"
         async with self._log.producer(
@@ -169,7 +173,9 @@ class SourceWriter:
         """The topic's max.message.bytes; the topic is created when it is not there."""
         limit = self._size_bytes_max.get(topic)
         if limit is None:
-            description = await self._log.create_topic(topic, exist_ok=True)
+            description = await self._log.create_topic(
+                topic, config=EVENT_TIME_TOPIC, exist_ok=True
+            )
             limit = self._size_bytes_max[topic] = int(description.config["max.message.bytes"])
         return limit
 

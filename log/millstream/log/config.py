@@ -14,6 +14,7 @@ from .settings import INT32_MAX, LONG_MAX, SettingValue, describe, parse, settin
 
 __all__ = [
     "CONSUMER_OFFSETS",
+    "EVENT_TIME_TOPIC",
     "INTERNAL_TOPICS",
     "PARTITIONS_PER_TOPIC_MAX",
     "TRANSACTION_STATE",
@@ -29,6 +30,14 @@ Durability = Literal["fsync", "os"]
 CONSUMER_OFFSETS = "__consumer_offsets"
 TRANSACTION_STATE = "__transaction_state"
 INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS, TRANSACTION_STATE})
+
+EVENT_TIME_TOPIC: Mapping[str, SettingValue] = {
+    "retention.ms": -1,
+    "message.timestamp.after.max.ms": LONG_MAX,
+}
+"""How apps and connectors create topics unless they are told otherwise. Their records carry the
+time of what happened, which may be years ago, or ahead: neither the age of a record nor its
+distance from the clock says that it may go."""
 
 PARTITIONS_PER_TOPIC_MAX = 10_000
 """Each partition holds open files; a typo in a count must not create a million folders."""

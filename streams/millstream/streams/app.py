@@ -155,7 +155,9 @@ class App:
             key, value: a type (see `millstream.streams.serde`) or a Serde.
             timestamp: event time from the value, as milliseconds since the epoch or a datetime;
                 else the timestamp of the record.
-            partitions, config: for creating the topic when the app starts and it is not there.
+            partitions, config: for creating the topic when the app starts and it is not there. It
+                keeps its records for ever, whatever their event time, unless `config` has a
+                `retention.ms` of its own.
         """
         serdes = serde_for(key), serde_for(value)
         spec = TopicSpec(name, *serdes, timestamp, partitions, dict(config or {}))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from millstream.log.config import EVENT_TIME_TOPIC
 from millstream.log.errors import UnknownTopicError
 from millstream.log.interface import Log
 from millstream.log.record import TopicDescription
@@ -108,7 +109,7 @@ async def _create_sources(context: RunContext, topics: RunTopics) -> None:
                 f"{context.log.url}. Write to it first, or let the app create it: "
                 f"app.topic({name!r}, partitions=4)"
             )
-        await _create(context, topics, physical, partitions, spec.config)
+        await _create(context, topics, physical, partitions, _config(spec))
 
 
 async def _create_written(
@@ -124,7 +125,7 @@ async def _create_written(
             if spec is None or physical in topics.partitions or (only_read and name not in read):
                 continue
             partitions = await _written_partitions(context, subtopology, spec, counts)
-            await _create(context, topics, physical, partitions, spec.config)
+            await _create(context, topics, physical, partitions, _config(spec))
 
 
 async def _written_partitions(
@@ -138,6 +139,10 @@ async def _written_partitions(
     if spec.partitions is not None:
         return spec.partitions
     return max((counts.get(source, 1) for source in writer.sources), default=1)
+
+
+def _config(spec: TopicSpec) -> dict[str, str | int | float | bool]:
+    return {**EVENT_TIME_TOPIC, **spec.config}
 
 
 async def _create_internal(

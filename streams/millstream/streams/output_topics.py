@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from millstream.log.config import EVENT_TIME_TOPIC
 from millstream.log.format.partitioner import partitions_for_keys
 
 from .journal import Journal
@@ -32,7 +33,9 @@ class OutputTopics:
             self.records += len(columns.values)
             topic = self._names.in_log(columns.topic)
             if topic not in self._partitions:
-                created = await self._journal.log.create_topic(topic, exist_ok=True)
+                created = await self._journal.log.create_topic(
+                    topic, config=EVENT_TIME_TOPIC, exist_ok=True
+                )
                 self._partitions[topic] = created.partitions
             if columns.windowed_keys and self._partitions[topic] > 1:
                 await self._send_windowed(topic, columns)

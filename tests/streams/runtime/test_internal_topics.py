@@ -58,6 +58,18 @@ def test_a_declared_source_is_created() -> None:
     asyncio.run(main())
 
 
+def test_topics_of_an_app_keep_records_whatever_their_event_time() -> None:
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            await prepare(counting(partitions=2), log)
+            for topic in ("events", "counts"):
+                config = (await log.describe_topic(topic)).config
+                assert config["retention.ms"] == "-1"
+                assert config["message.timestamp.after.max.ms"] == str(2**63 - 1)
+
+    asyncio.run(main())
+
+
 def test_a_missing_source_says_how_to_get_it() -> None:
     async def main() -> None:
         async with open_log("memory:") as log:

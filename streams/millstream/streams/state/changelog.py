@@ -28,7 +28,10 @@ _SIGN: Final = 1 << 63
 _SIGNED = struct.Struct(">q")
 _UNSIGNED = struct.Struct(">Q")
 
-CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact"}
+_ANY_TIME: Final = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+"""The result of a window may carry a time ahead of the clock: that of its end."""
+
+CHANGELOG_CONFIG: Final = {"cleanup.policy": "compact", **_ANY_TIME}
 """A changelog is read to its end at a restore; only the last value of a key counts.
 
 Kafka gives changelogs of windows `compact,delete`, because it writes no tombstones for expired
@@ -39,6 +42,7 @@ REPARTITION_CONFIG: Final = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "retention.bytes": "-1",
+    **_ANY_TIME,
 }
 """Records of a repartition topic are deleted after the commit that consumed them, never by age."""
 
