@@ -16,6 +16,9 @@
         ├── RecordTooLargeError            raise max.message.bytes, or send less
         ├── BufferFullError
         ├── CorruptRecordError             stored or sent bytes are not what they claim
+        ├── InvalidRecordError             the topic takes no such record: mend the record
+        │   └── InvalidTimestampError
+        ├── NotEnoughReplicasError         lower min.insync.replicas: there is one copy
         ├── StorageError                   the disk failed: no writes until it is reopened
         ├── LogLockedError                 another process owns the directory
         ├── LogClosedError
@@ -44,6 +47,8 @@ __all__ = [
     "GroupNotEmptyError",
     "IllegalGenerationError",
     "InvalidProducerEpochError",
+    "InvalidRecordError",
+    "InvalidTimestampError",
     "InvalidTopicError",
     "InvalidTxnStateError",
     "LogClosedError",
@@ -51,6 +56,7 @@ __all__ = [
     "LogLockedError",
     "LogTimeoutError",
     "MillstreamError",
+    "NotEnoughReplicasError",
     "OffsetOutOfRangeError",
     "OutOfOrderSequenceError",
     "ProducerFencedError",
@@ -159,6 +165,24 @@ class CorruptRecordError(LogError):
     """Bytes that should be a record batch are not one: checksum, length or field is wrong."""
 
     kafka_code = 2
+
+
+class InvalidRecordError(LogError):
+    """A record breaks a rule of its topic: a compacted topic takes none without a key."""
+
+    kafka_code = 87
+
+
+class InvalidTimestampError(InvalidRecordError):
+    """A record's time lies outside message.timestamp.before.max.ms or .after.max.ms."""
+
+    kafka_code = 32
+
+
+class NotEnoughReplicasError(LogError):
+    """The topic asks for more copies (min.insync.replicas) than the one this log has."""
+
+    kafka_code = 19
 
 
 class StorageError(LogError):
