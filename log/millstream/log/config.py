@@ -68,18 +68,25 @@ class TopicConfig:
     """Settings of one topic (Kafka's topic configs, Kafka's defaults)."""
 
     cleanup_policy: tuple[str, ...] = setting(
-        ("delete",), "How old records go.", choices=("delete", "compact")
+        ("delete",), "How old records go; empty keeps them.", choices=("delete", "compact")
     )
+    compression_gzip_level: int = setting(
+        -1, "1 to 9, or -1 for gzip's own default.", minimum=-1, maximum=9
+    )
+    compression_lz4_level: int = setting(9, "1 to 17.", minimum=1, maximum=17)
     compression_type: str = setting(
         "producer",
         "`producer` keeps a batch as it was sent.",
         choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
     )
+    compression_zstd_level: int = setting(3, "-131072 to 22.", minimum=-131_072, maximum=22)
     delete_retention_ms: int = setting(_DAY_MS, "Milliseconds a tombstone is kept.", minimum=0)
     file_delete_delay_ms: int = setting(60_000, "Milliseconds before a file goes.", minimum=0)
     flush_messages: int = setting(LONG_MAX, "Records between forced fsyncs.", minimum=1)
     flush_ms: int = setting(LONG_MAX, "Milliseconds between forced fsyncs.", minimum=0)
-    index_interval_bytes: int = setting(4096, "Bytes of log between index entries.", minimum=0)
+    index_interval_bytes: int = setting(
+        4096, "Bytes of log between index entries.", minimum=0, maximum=INT32_MAX
+    )
     max_compaction_lag_ms: int = setting(LONG_MAX, "Milliseconds.", minimum=1)
     max_message_bytes: int = setting(
         1_048_588, "Bytes of one record batch, compressed.", minimum=0, maximum=INT32_MAX
@@ -95,7 +102,9 @@ class TopicConfig:
     )
     min_cleanable_dirty_ratio: float = setting(0.5, "Share of the log.", minimum=0, maximum=1)
     min_compaction_lag_ms: int = setting(0, "Milliseconds.", minimum=0)
-    min_insync_replicas: int = setting(1, "Replicas; one node has one.", minimum=1)
+    min_insync_replicas: int = setting(
+        1, "Copies a record must have; this log has one.", minimum=1, maximum=INT32_MAX
+    )
     preallocate: bool = setting(False, "Whether files get their full size at once.")
     retention_bytes: int = setting(-1, "Bytes of a partition; -1 is no limit.", minimum=-1)
     retention_ms: int = setting(7 * _DAY_MS, "Milliseconds; -1 keeps for ever.", minimum=-1)
@@ -117,7 +126,17 @@ class TopicConfig:
         cls, values: Mapping[str, SettingValue] | None = None, *, topic: str = "topic"
     ) -> TopicConfig:
         """From Kafka's names. Raises ConfigError that names the setting and what it can be."""
-        return parse(cls, values, f"Topic {topic}" if topic != "topic" else "Topic")
+        what = f"Topic {topic}" if topic != "topic" else "Topic"
+        config = parse(cls, values, what)
+        if config.compression_gzip_level == 0:
+            raise ConfigError(f"{what}: compression.gzip.level is 0; it can be 1 to 9, or -1.")
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
+            raise ConfigError(
+                f"{what}: min.compaction.lag.ms is {config.min_compaction_lag_ms}, "
+                f"max.compaction.lag.ms {config.max_compaction_lag_ms}. Lower the first or raise "
+                "the second: a record cannot stay longer than the longest it may stay."
+            )
+        return config
 
     def to_strings(self) -> dict[str, str]:
         """Every key, defaults included, as Kafka's tools show it."""
@@ -127,6 +146,34 @@ class TopicConfig:
     def is_log_append_time(self) -> bool:
         """Whether records carry the broker's time instead of the producer's."""
         return self.message_timestamp_type == "LogAppendTime"
+
+    @property
+    def deletes(self) -> bool:
+        """Whether records go by age and size (retention.ms, retention.bytes)."""
+        return "delete" in self.cleanup_policy
+
+    @property
+    def compacts(self) -> bool:
+        """Whether only the newest record of each key is kept."""
+        return "compact" in self.cleanup_policy
+
+    @property
+    def segment_age_max_ms(self) -> int:
+        """How long a segment is appended to: segment.ms, and in a compacted topic no longer than
+        max.compaction.lag.ms, because only closed segments are compacted (KIP-354)."""
+        if self.compacts:
+            return min(self.segment_ms, self.max_compaction_lag_ms)
+        return self.segment_ms
+
+    @property
+    def compression_level(self) -> int | None:
+        """The level of `compression_type`; None where it has none."""
+        levels = {
+            "gzip": self.compression_gzip_level,
+            "lz4": self.compression_lz4_level,
+            "zstd": self.compression_zstd_level,
+        }
+        return levels.get(self.compression_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +213,21 @@ class BrokerConfig:
     offsets_topic_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
     )
+    producer_id_expiration_ms: int = setting(
+        _DAY_MS,
+        "Milliseconds after which a partition forgets a producer that writes nothing.",
+        minimum=1,
+        maximum=INT32_MAX,
+    )
     transaction_max_timeout_ms: int = setting(900_000, "Milliseconds.", minimum=1)
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = setting(
+        3_600_000, "Milliseconds between two looks for transactional ids to forget.", minimum=1
+    )
     transaction_state_log_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
+    )
+    transactional_id_expiration_ms: int = setting(
+        7 * _DAY_MS, "Milliseconds a transactional id without a transaction is kept.", minimum=1
     )
 
     @classmethod

@@ -98,10 +98,10 @@ def _parsed(value: SettingValue, default: object, rule: Rule, where: str) -> obj
         return _parsed_number(value, default, rule, where)
     text = str(value).strip()
     if isinstance(default, tuple):
-        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        parts = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
         for part in parts:
             _check_choice(part, rule, where)
-        return parts
+        return tuple(parts)
     _check_choice(text, rule, where)
     return text
 
@@ -130,8 +130,9 @@ def _parsed_number(
     if not is_number:
         wanted = "a number" if isinstance(default, float) else "a whole number"
         raise ConfigError(f"{where} is {value!r}; it must be {wanted}. {rule.about}")
-    if rule.minimum is not None and number < rule.minimum:
+    if rule.minimum is not None and not number >= rule.minimum:
         raise ConfigError(f"{where} is {number}; the least is {rule.minimum}. {rule.about}")
-    if rule.maximum is not None and number > rule.maximum:
-        raise ConfigError(f"{where} is {number}; the most is {rule.maximum}. {rule.about}")
+    maximum = LONG_MAX if rule.maximum is None else rule.maximum
+    if not number <= maximum:
+        raise ConfigError(f"{where} is {number}; the most is {maximum}. {rule.about}")
     return number
