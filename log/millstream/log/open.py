@@ -6,7 +6,7 @@ that prints a topology, `--help`) need not wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .clock import Clock
@@ -16,6 +16,7 @@ from .interface import Log
 from .settings import SettingValue
 
 if TYPE_CHECKING:
+    from .broker.disk_threads import DiskThreads
     from .client.embedded_log import EmbeddedLog
     from .storage.files import Files
 
@@ -82,8 +83,12 @@ def open_log_on(
     durability: str | None = None,
     config: Mapping[str, SettingValue] | None = None,
     clock: Clock | None = None,
+    threads: Callable[[int], DiskThreads] | None = None,
 ) -> EmbeddedLog:
-    """A log in `folder` of any disk there is an object for, such as `testing.SimFiles`."""
+    """A log in `folder` of any disk there is an object for, such as `testing.SimFiles`.
+
+    `threads` makes what blocking disk work runs in; see `DiskThreads`.
+    """
     from .client.embedded_log import EmbeddedLog
 
     return EmbeddedLog(
@@ -93,6 +98,7 @@ def open_log_on(
         durability=check_durability(durability or "fsync"),
         config=BrokerConfig.parse(config),
         clock=clock,
+        threads=threads,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from millstream.log.clock import Clock
@@ -85,6 +85,7 @@ class Broker:
         durability: Durability,
         config: BrokerConfig,
         clock: Clock,
+        threads: Callable[[int], DiskThreads] = DiskThreads,
     ) -> Broker:
         """Open and recover the log in `folder`; unfinished transactions are finished or aborted.
 
@@ -93,15 +94,15 @@ class Broker:
             StorageError: the disk refuses, or a file is damaged beyond what a crash can do.
         """
         _keep_freed_memory()
-        threads = DiskThreads(config.flush_threads)
+        disk_threads = threads(config.flush_threads)
         try:
-            catalog = await threads.run(
+            catalog = await disk_threads.run(
                 lambda: Catalog.open(files, folder, durability=durability, now_ms=clock.wall_ms())
             )
         except BaseException:
-            threads.close()
+            disk_threads.close()
             raise
-        broker = cls(files, folder, catalog, threads, config, clock)
+        broker = cls(files, folder, catalog, disk_threads, config, clock)
         try:
             await broker.transactions.recover()
             broker.offsets.load()

@@ -367,7 +367,7 @@ class TransactionCoordinator:
     def _existing(self, partitions: Iterable[TopicPartition]) -> list[Partition]:
         """Those that were not deleted meanwhile."""
         found = []
-        for topic_partition in partitions:
+        for topic_partition in sorted(partitions):
             with suppress(UnknownTopicError):
                 found.append(self._partitions.partition(topic_partition))
         return found

@@ -11,10 +11,10 @@ __all__ = ["WaitingFetches"]
 
 
 class WaitingFetches:
-    """Who waits for which partition. One future may wait for many partitions."""
+    """Who waits for which partition, in the order they came. One future may wait for many."""
 
     def __init__(self) -> None:
-        self._by_partition: dict[TopicPartition, set[asyncio.Future[None]]] = {}
+        self._by_partition: dict[TopicPartition, dict[asyncio.Future[None], None]] = {}
 
     def __len__(self) -> int:
         return len({future for futures in self._by_partition.values() for future in futures})
@@ -36,7 +36,7 @@ class WaitingFetches:
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(timeout_s, _expire, future)
         for topic_partition in partitions:
-            self._by_partition.setdefault(topic_partition, set()).add(future)
+            self._by_partition.setdefault(topic_partition, {})[future] = None
         try:
             await future
         except TimeoutError:
@@ -50,7 +50,7 @@ class WaitingFetches:
         for topic_partition in partitions:
             waiting = self._by_partition.get(topic_partition)
             if waiting is not None:
-                waiting.discard(future)
+                waiting.pop(future, None)
                 if not waiting:
                     del self._by_partition[topic_partition]
 

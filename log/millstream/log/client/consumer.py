@@ -159,10 +159,10 @@ class EmbeddedConsumer:
         """Wait for records, but no longer than until the group or the owner wants something."""
         loop = asyncio.get_running_loop()
         woken = loop.create_task(self._wake.wait())
-        tasks: set[asyncio.Task[object]] = {woken}
+        tasks: list[asyncio.Task[object]] = [woken]
         if self._fetcher.can_fetch:
             fetching = loop.create_task(self._fetcher.fetch(wait_ms))
-            tasks.add(fetching)
+            tasks.append(fetching)
         try:
             await asyncio.wait(tasks, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
             if self._fetcher.can_fetch and fetching.done():

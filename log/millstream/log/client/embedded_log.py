@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from millstream.log.broker.broker import Broker, check_not_internal
+from millstream.log.broker.disk_threads import DiskThreads
 from millstream.log.clock import Clock, SystemClock
 from millstream.log.config import BrokerConfig, Durability
 from millstream.log.errors import LogClosedError
@@ -35,6 +36,7 @@ class EmbeddedLog:
         durability: what an acknowledgement means; see `open_log`.
         config: broker settings.
         clock: the time.
+        threads: makes what blocking disk work runs in, from how many at most.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class EmbeddedLog:
         durability: Durability = "fsync",
         config: BrokerConfig | None = None,
         clock: Clock | None = None,
+        threads: Callable[[int], DiskThreads] | None = None,
     ) -> None:
         self.url = url
         self._files = files
@@ -53,9 +56,10 @@ class EmbeddedLog:
         self._durability: Durability = durability
         self._config = config or BrokerConfig()
         self._clock = clock or SystemClock()
+        self._threads = threads or DiskThreads
         self._open_broker: Broker | None = None
-        self._producers: set[EmbeddedProducer] = set()
-        self._consumers: set[EmbeddedConsumer] = set()
+        self._producers: dict[EmbeddedProducer, None] = {}
+        self._consumers: dict[EmbeddedConsumer, None] = {}
 
     async def __aenter__(self) -> Self:
         if self._open_broker is None:
@@ -65,6 +69,7 @@ class EmbeddedLog:
                 durability=self._durability,
                 config=self._config,
                 clock=self._clock,
+                threads=self._threads,
             )
         return self
 
@@ -155,9 +160,9 @@ class EmbeddedLog:
             self._broker,
             transactional_id=transactional_id,
             config=ProducerConfig.parse(config),
-            on_close=self._producers.discard,
+            on_close=self._producers.pop,
         )
-        self._producers.add(producer)
+        self._producers[producer] = None
         return producer
 
     def consumer(
@@ -176,9 +181,9 @@ class EmbeddedLog:
             auto_offset_reset=auto_offset_reset,
             isolation=isolation,
             config=ConsumerConfig.parse(config),
-            on_close=self._consumers.discard,
+            on_close=self._consumers.pop,
         )
-        self._consumers.add(consumer)
+        self._consumers[consumer] = None
         return consumer
 
     def stats(self) -> LogStats:

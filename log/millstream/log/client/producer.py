@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from millstream.log.broker.broker import Broker
 from millstream.log.errors import LogClosedError
+from millstream.log.ids import random_seed
 from millstream.log.record import (
     ConsumerGroupMetadata,
     Headers,
@@ -52,7 +53,7 @@ class EmbeddedProducer:
         self._transaction = ProducerTransaction(
             broker, self._accumulator, transactional_id, config.transaction_timeout_ms
         )
-        self._sticky = StickyPartitioner(config.batch_size, random.Random())
+        self._sticky = StickyPartitioner(config.batch_size, random.Random(random_seed()))
         self._closed = False
 
     async def __aenter__(self) -> Self:
