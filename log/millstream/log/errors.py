@@ -9,7 +9,12 @@
         │   ├── RebalanceInProgressError
         │   └── UnstableOffsetCommitError
         ├── ConfigError                    a setting is wrong: change it
-        │   └── InvalidTopicError
+        │   ├── InvalidTopicError
+        │   ├── InconsistentGroupProtocolError   the group's members share no assignor
+        │   ├── InvalidSessionTimeoutError
+        │   ├── GroupMaxSizeReachedError
+        │   ├── InvalidRequestError        a name that must not be empty is
+        │   └── InvalidTransactionTimeoutError
         ├── UnknownTopicError              create the topic, or mend the name
         ├── TopicExistsError
         ├── OffsetOutOfRangeError          seek somewhere that exists
@@ -23,11 +28,17 @@
         ├── LogLockedError                 another process owns the directory
         ├── LogClosedError
         ├── ProducerFencedError            another producer took over: stop
+        │   └── InvalidProducerIdMappingError   the transactional id was forgotten, or has another one
+        ├── UnknownTransactionalIdError    mend the name; see log.transactions()
         ├── InvalidProducerEpochError
         ├── OutOfOrderSequenceError
         ├── InvalidTxnStateError
         ├── UnknownMemberError             rejoin the group
         ├── IllegalGenerationError
+        ├── MemberIdRequiredError          join again with the id it carries
+        ├── FencedInstanceIdError          another member took over the group.instance.id: stop
+        ├── UnknownGroupError              mend the name; see log.groups()
+        ├── GroupSubscribedToTopicError    unsubscribe the members first
         └── GroupNotEmptyError
 
 `retriable` says whether the same call may succeed later. `kafka_code` is the number that Kafka's
@@ -44,17 +55,26 @@ __all__ = [
     "ConfigError",
     "CoordinatorLoadError",
     "CorruptRecordError",
+    "FencedInstanceIdError",
+    "GroupMaxSizeReachedError",
     "GroupNotEmptyError",
+    "GroupSubscribedToTopicError",
     "IllegalGenerationError",
+    "InconsistentGroupProtocolError",
     "InvalidProducerEpochError",
+    "InvalidProducerIdMappingError",
     "InvalidRecordError",
+    "InvalidRequestError",
+    "InvalidSessionTimeoutError",
     "InvalidTimestampError",
     "InvalidTopicError",
+    "InvalidTransactionTimeoutError",
     "InvalidTxnStateError",
     "LogClosedError",
     "LogError",
     "LogLockedError",
     "LogTimeoutError",
+    "MemberIdRequiredError",
     "MillstreamError",
     "NotEnoughReplicasError",
     "OffsetOutOfRangeError",
@@ -65,8 +85,10 @@ __all__ = [
     "RetriableError",
     "StorageError",
     "TopicExistsError",
+    "UnknownGroupError",
     "UnknownMemberError",
     "UnknownTopicError",
+    "UnknownTransactionalIdError",
     "UnstableOffsetCommitError",
 ]
 
@@ -129,6 +151,36 @@ class InvalidTopicError(ConfigError):
     """A topic name breaks Kafka's rules: 1 to 249 characters of [a-zA-Z0-9._-], not "." or ".."."""
 
     kafka_code = 17
+
+
+class InvalidRequestError(ConfigError):
+    """A field of the request is empty that must not be, such as a transactional id of ""."""
+
+    kafka_code = 42
+
+
+class InvalidTransactionTimeoutError(ConfigError):
+    """transaction.timeout.ms is not between 1 and transaction.max.timeout.ms."""
+
+    kafka_code = 50
+
+
+class InconsistentGroupProtocolError(ConfigError):
+    """A member shares no assignor with the others of its group, or is of another kind."""
+
+    kafka_code = 23
+
+
+class InvalidSessionTimeoutError(ConfigError):
+    """session.timeout.ms lies outside what the log allows."""
+
+    kafka_code = 26
+
+
+class GroupMaxSizeReachedError(ConfigError):
+    """The group has group.max.size members already."""
+
+    kafka_code = 81
 
 
 class UnknownTopicError(LogError):
@@ -206,6 +258,19 @@ class ProducerFencedError(LogError):
     kafka_code = 90
 
 
+class InvalidProducerIdMappingError(ProducerFencedError):
+    """The transactional id has another producer id than the one given, or was forgotten after
+    transactional.id.expiration.ms."""
+
+    kafka_code = 49
+
+
+class UnknownTransactionalIdError(LogError):
+    """No producer with this transactional id is known."""
+
+    kafka_code = 105
+
+
 class InvalidProducerEpochError(LogError):
     """A batch carries an older producer epoch than the partition has seen."""
 
@@ -240,3 +305,35 @@ class GroupNotEmptyError(LogError):
     """The group still has members; stop them first."""
 
     kafka_code = 68
+
+
+class MemberIdRequiredError(LogError):
+    """A new member is told its id, and joins again with it (KIP-394).
+
+    Args:
+        member_id: the id to join with.
+    """
+
+    kafka_code = 79
+
+    def __init__(self, message: str, member_id: str) -> None:
+        super().__init__(message)
+        self.member_id = member_id
+
+
+class FencedInstanceIdError(LogError):
+    """Another member joined with the same group.instance.id. This one must stop (KIP-345)."""
+
+    kafka_code = 82
+
+
+class UnknownGroupError(LogError):
+    """There is no group of this name: no members, no committed offsets."""
+
+    kafka_code = 69
+
+
+class GroupSubscribedToTopicError(LogError):
+    """Members of the group read the topic, so its offsets stay (KIP-496)."""
+
+    kafka_code = 86

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 __all__ = [
     "ConsumerGroupMetadata",
+    "GroupDescription",
+    "GroupListing",
     "Headers",
+    "MemberDescription",
     "OffsetAndMetadata",
     "Record",
     "RecordBatch",
@@ -80,6 +83,37 @@ class ConsumerGroupMetadata:
     group_instance_id: str | None = None
 
 
+class GroupListing(NamedTuple):
+    """A group as `Log.groups` lists it. One that only has committed offsets is "Empty" and of no
+    protocol type ("")."""
+
+    group: str
+    state: str
+    protocol_type: str
+
+
+class MemberDescription(NamedTuple):
+    """One member of a group, and the partitions it was given."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    assignment: tuple[TopicPartition, ...]
+
+
+class GroupDescription(NamedTuple):
+    """What `Log.describe_group` answers. `protocol` is the assignor the members agreed on, ""
+    between two generations; `leader` is a member id."""
+
+    group: str
+    state: str
+    protocol_type: str
+    protocol: str
+    generation: int
+    leader: str
+    members: tuple[MemberDescription, ...]
+
+
 @dataclass(slots=True)
 class RecordBatch:
     """Records of one partition in columns: `keys[i]`, `values[i]`, `timestamps[i]`, `offsets[i]`.
@@ -135,10 +169,12 @@ class RecordBatch:
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """What `Log.describe_topic` answers. `config` holds every key, defaults included."""
+    """What `Log.describe_topic` answers. `config` holds every key, defaults included; `overrides`
+    only what was set for this topic."""
 
     name: str
     topic_id: str
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
+    overrides: Mapping[str, str] = field(default_factory=dict)
