@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from millstream.log.errors import LogLockedError
 from millstream.log.storage import files as files_module
 from millstream.log.storage.files import Files, RealFiles, parent, replace_file
+from millstream.log.storage.memory_files import MemoryFiles
 
 Disk = tuple[Files, str]
 
@@ -31,6 +33,25 @@ def test_append_read_and_size(disk: Disk) -> None:
     handle.close()
     handle.close()
     assert files.read_whole(f"{folder}/a") == b"onewothree"
+
+
+def test_when_a_file_changed(disk: Disk) -> None:
+    files, folder = disk
+    before_ms = time.time_ns() // 1_000_000 - 20  # a file system's clock ticks coarsely
+    handle = files.open(f"{folder}/a", create=True)
+    handle.append(b"x")
+    first_ms = files.modified_ms(f"{folder}/a")
+    assert before_ms <= first_ms <= time.time_ns() // 1_000_000
+    if isinstance(files, RealFiles):
+        os.utime(f"{folder}/a", (5, 5))
+    else:
+        assert isinstance(files, MemoryFiles)
+        files.wall_ms = lambda: 5_000
+        files.open(f"{folder}/b", create=True).append(b"x")
+        files.rename(f"{folder}/b", f"{folder}/a")
+    assert files.modified_ms(f"{folder}/a") == 5_000
+    with pytest.raises(FileNotFoundError):
+        files.modified_ms(f"{folder}/none")
 
 
 def test_a_file_goes_on_where_it_ended(disk: Disk) -> None:

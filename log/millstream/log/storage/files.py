@@ -23,6 +23,7 @@ at the same time. No handle is closed while its fsync runs.
 # ruff: noqa: PTH102, PTH105, PTH106, PTH108, PTH116, PTH120, PTH123, PTH208
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -30,7 +31,15 @@ from typing import Protocol
 
 from millstream.log.errors import LogLockedError
 
-__all__ = ["FileHandle", "Files", "Lock", "RealFiles", "replace_file", "write_file"]
+__all__ = [
+    "FileHandle",
+    "Files",
+    "Lock",
+    "ReadOnlyFiles",
+    "RealFiles",
+    "replace_file",
+    "write_file",
+]
 
 _VECTORS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
@@ -96,6 +105,10 @@ class Files(Protocol):
 
     def size(self, path: str) -> int:
         """Size of a file in bytes."""
+        ...
+
+    def modified_ms(self, path: str) -> int:
+        """When the content of a file last changed, in milliseconds since the Unix epoch."""
         ...
 
     def list_dir(self, path: str) -> list[str]:
@@ -170,8 +183,9 @@ class RealHandle:
 
     __slots__ = ("_fd", "_size_bytes")
 
-    def __init__(self, path: str, *, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def __init__(self, path: str, *, create: bool, read_only: bool = False) -> None:
+        access = os.O_RDONLY if read_only else os.O_RDWR
+        flags = access | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o644)
         self._size_bytes = os.fstat(self._fd).st_size
 
@@ -251,6 +265,33 @@ class RealLock:
             os.close(fd)
 
 
+class SharedLock:
+    """Keeps an owner out while somebody looks. Writes nothing; several may hold it at once.
+
+    A folder without a lock file was never opened as a log where it lies: there is nothing to hold.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            self.release()
+            raise locked_error(path, holder) from None
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
 def locked_error(path: str, holder: str | None) -> LogLockedError:
     """Who holds the lock (None: this process), and the ways out."""
     folder = parent(path)
@@ -282,6 +323,9 @@ class RealFiles:
     def size(self, path: str) -> int:
         return os.stat(path).st_size
 
+    def modified_ms(self, path: str) -> int:
+        return os.stat(path).st_mtime_ns // 1_000_000
+
     def list_dir(self, path: str) -> list[str]:
         return sorted(os.listdir(path))
 
@@ -310,3 +354,37 @@ class RealFiles:
 
     def lock(self, path: str) -> Lock:
         return RealLock(path)
+
+
+class ReadOnlyFiles(RealFiles):
+    """The file system of this machine for tools that only look: whatever would write raises EROFS.
+
+    `lock` is shared with others who look, and refused while a process has the log open.
+    """
+
+    def open(self, path: str, *, create: bool = False) -> FileHandle:
+        if create:
+            raise self._refusal(path)
+        return RealHandle(path, create=False, read_only=True)
+
+    def make_dir(self, path: str) -> None:
+        raise self._refusal(path)
+
+    def remove(self, path: str) -> None:
+        raise self._refusal(path)
+
+    def remove_dir(self, path: str) -> None:
+        raise self._refusal(path)
+
+    def rename(self, source: str, target: str) -> None:
+        raise self._refusal(source)
+
+    def fsync_dir(self, path: str) -> None:
+        raise self._refusal(path)
+
+    def lock(self, path: str) -> Lock:
+        return SharedLock(path)
+
+    @staticmethod
+    def _refusal(path: str) -> OSError:
+        return OSError(errno.EROFS, "Opened for reading only", path)

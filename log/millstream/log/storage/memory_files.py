@@ -8,6 +8,9 @@ no power to lose, so fsync does nothing.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+
+from millstream.log.clock import SystemClock
 
 from .files import FileHandle, Lock, locked_error
 
@@ -15,22 +18,31 @@ __all__ = ["MemoryFile", "MemoryFiles", "MemoryFolder", "MemoryHandle"]
 
 
 class MemoryFile:
-    """The bytes of one file, whatever names it has."""
+    """The bytes of one file, whatever names it has, and when they last changed.
 
-    def __init__(self) -> None:
+    Args:
+        wall_ms: the time.
+    """
+
+    def __init__(self, wall_ms: Callable[[], int]) -> None:
         self.content = bytearray()
+        self.modified_ms = wall_ms()
+        self.wall_ms = wall_ms
 
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes at the end."""
         self.content += data
+        self.modified_ms = self.wall_ms()
 
     def overwrite(self, position: int, data: bytes) -> None:
         """Write over what is there."""
         self.content[position : position + len(data)] = data
+        self.modified_ms = self.wall_ms()
 
     def truncate(self, size_bytes: int) -> None:
         """Drop everything from `size_bytes` on."""
         del self.content[size_bytes:]
+        self.modified_ms = self.wall_ms()
 
 
 class MemoryFolder:
@@ -100,14 +112,19 @@ class MemoryLock:
 
 
 class MemoryFiles:
-    """A file system in memory, with an empty root folder."""
+    """A file system in memory, with an empty root folder.
 
-    def __init__(self) -> None:
+    Args:
+        wall_ms: the time that files are said to have changed at.
+    """
+
+    def __init__(self, wall_ms: Callable[[], int] | None = None) -> None:
+        self.wall_ms = wall_ms or SystemClock().wall_ms
         self.root = self._new_folder()
         self._locks: set[str] = set()
 
     def _new_file(self) -> MemoryFile:
-        return MemoryFile()
+        return MemoryFile(self.wall_ms)
 
     def _new_folder(self) -> MemoryFolder:
         return MemoryFolder()
@@ -154,6 +171,9 @@ class MemoryFiles:
 
     def size(self, path: str) -> int:
         return len(self._file(path).content)
+
+    def modified_ms(self, path: str) -> int:
+        return self._file(path).modified_ms
 
     def list_dir(self, path: str) -> list[str]:
         return sorted(self._folder(path).entries)

@@ -45,7 +45,7 @@ from .sim_nodes import CONTENTS, Contents, Entries, SimFile, SimFolder
 
 __all__ = ["CONTENTS", "Contents", "Crash", "Entries", "Operation", "SimFiles", "disk_error"]
 
-_READS = frozenset({"exists", "is_dir", "size", "list_dir", "read", "read_whole"})
+_READS = frozenset({"exists", "is_dir", "size", "modified_ms", "list_dir", "read", "read_whole"})
 
 
 class Crash(BaseException):
@@ -112,6 +112,7 @@ class SimFiles(MemoryFiles):
         crash_at: number of the write operation at which the machine stops; an append is half done.
             Everything after it raises Crash too.
         on_operation: asked before every operation; the error it returns is raised instead.
+        wall_ms: the time that files are said to have changed at.
     """
 
     def __init__(
@@ -119,8 +120,9 @@ class SimFiles(MemoryFiles):
         *,
         crash_at: int | None = None,
         on_operation: Callable[[Operation], OSError | None] | None = None,
+        wall_ms: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(wall_ms)
         self.crash_at = crash_at
         self.on_operation = on_operation
         self.operations: list[Operation] = []
@@ -155,7 +157,7 @@ class SimFiles(MemoryFiles):
 
     def restart(self) -> SimFiles:
         """The same machine after the process was killed: un-synced bytes are there, un-synced."""
-        disk = SimFiles()
+        disk = SimFiles(wall_ms=self.wall_ms)
         disk.root = self.root
         return disk
 
@@ -163,7 +165,7 @@ class SimFiles(MemoryFiles):
         self, contents: Contents = "mixed", entries: Entries = "mixed", *, seed: int = 0
     ) -> SimFiles:
         """A disk that a power loss now allows. This one stays as it is."""
-        disk = SimFiles()
+        disk = SimFiles(wall_ms=self.wall_ms)
         _rebuild(self.root, disk.root, contents, entries, Random(seed))
         return disk
 
@@ -172,7 +174,7 @@ class SimFiles(MemoryFiles):
         return tuple(_walk(self.root, ""))
 
     def _new_file(self) -> MemoryFile:
-        return SimFile()
+        return SimFile(self.wall_ms)
 
     def _new_folder(self) -> MemoryFolder:
         return SimFolder()
@@ -197,6 +199,10 @@ class SimFiles(MemoryFiles):
     def size(self, path: str) -> int:
         self.step("size", path)
         return super().size(path)
+
+    def modified_ms(self, path: str) -> int:
+        self.step("modified_ms", path)
+        return super().modified_ms(path)
 
     def list_dir(self, path: str) -> list[str]:
         self.step("list_dir", path)
@@ -255,8 +261,9 @@ def _rebuild(
             target.link(name, folder)
         else:
             assert isinstance(node, SimFile)
-            file = SimFile()
+            file = SimFile(node.wall_ms)
             file.append(node.after_crash(contents, rng))
+            file.modified_ms = node.modified_ms
             file.sync()
             target.link(name, file)
     target.sync()

@@ -5,9 +5,11 @@ The fault model they follow is written at the top of sim_files.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Literal, get_args
 
+from millstream.log.clock import SystemClock
 from millstream.log.storage.memory_files import MemoryFile, MemoryFolder
 
 __all__ = ["CONTENTS", "Contents", "Entries", "SimFile", "SimFolder"]
@@ -20,8 +22,8 @@ CONTENTS: tuple[Contents, ...] = get_args(Contents)
 class SimFile(MemoryFile):
     """A file as the process sees it (`content`) and as the disk has it for certain (`durable`)."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, wall_ms: Callable[[], int] | None = None) -> None:
+        super().__init__(wall_ms or SystemClock().wall_ms)
         self.durable = b""
         self._clean_but_lost: list[tuple[int, int]] = []
         """Byte ranges whose fsync failed: the system believes they are on the disk."""
