@@ -12,7 +12,17 @@ from millstream.log.record import TopicPartition
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.testing.sim_files import Crash, SimFiles
 from shared.partition_sweep import DISKS, at
-from shared.partitions import NOW_MS, PARTITION, SMALL, TOPIC, batch, flush, open_log, read_all
+from shared.partitions import (
+    NOW_MS,
+    PARTITION,
+    SMALL,
+    TOPIC,
+    batch,
+    delete_topic,
+    flush,
+    open_log,
+    read_all,
+)
 
 SECOND = TopicPartition(TOPIC, 1)
 KEPT_FROM = 15
@@ -46,7 +56,7 @@ def workload(files: SimFiles, promises: Promises) -> None:
     partition.delete_records(KEPT_FROM)
     log_dir.checkpoint()
     promises.deleting = True
-    log_dir.delete_topic(TOPIC)
+    delete_topic(log_dir)
     promises.deleted = True
     create(log_dir, "b")
     partition = log_dir.partitions[PARTITION]

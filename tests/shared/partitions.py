@@ -95,6 +95,12 @@ def new_partition(
     return log_dir, partition
 
 
+def delete_topic(log_dir: LogDir, topic: str = TOPIC) -> None:
+    """Remove the partitions of a topic, as the broker does."""
+    keys = [each for each in log_dir.partitions if each.topic == topic]
+    log_dir.remove(log_dir.detach(keys), "old-id")
+
+
 class Read(NamedTuple):
     """One record as read."""
 

@@ -22,6 +22,7 @@ from .record import (
     TopicDescription,
     TopicPartition,
 )
+from .settings import SettingValue
 
 __all__ = ["Consumer", "Isolation", "Log", "OffsetReset", "Producer", "RebalanceListener"]
 
@@ -205,6 +206,26 @@ class Log(Protocol):
 
         Raises:
             TopicExistsError, InvalidTopicError, ConfigError: nothing was created.
+        """
+        ...
+
+    async def alter_topic(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, SettingValue | None] | None = None,
+        partitions: int | None = None,
+    ) -> TopicDescription:
+        """Change a topic while it is in use. The change is stored before it takes effect, then it
+        holds at once for everybody.
+
+        `config` changes the settings it names, all or none; None resets one to its default.
+        `partitions` is the new total, and only more than before. Records with keys go to other
+        partitions from then on; groups that subscribed share the new ones too.
+
+        Raises:
+            UnknownTopicError, ConfigError: nothing was changed.
+            StorageError: the disk refused. The topic is as before.
         """
         ...
 

@@ -25,6 +25,7 @@ from shared.partitions import (
     TOPIC,
     batch,
     check_indexes,
+    delete_topic,
     flush,
     new_partition,
     open_log,
@@ -97,7 +98,10 @@ def test_files_are_where_kafka_has_them() -> None:
     assert files.read_whole(f"{ROOT}/log-start-offset-checkpoint") == b"0\n1\norders 0 0\n"
     assert files.read_whole(f"{ROOT}/.kafka_cleanshutdown") == b'{"version":0,"brokerEpoch":-1}'
     assert b"topic_id: mD3CLkLrRUaWSiLQkBNZCg" in files.read_whole(f"{FOLDER}/partition.metadata")
-    assert open_log(files).topic_ids == {TOPIC: "mD3CLkLrRUaWSiLQkBNZCg"}
+    found: list[str] = []
+    log_dir = LogDir.open(files, ROOT, durability="fsync", now_ms=NOW_MS)
+    log_dir.load({}, lambda _, topic_id: found.append(topic_id) or "put aside")
+    assert found == ["mD3CLkLrRUaWSiLQkBNZCg"]
 
 
 def test_a_clean_start_reads_only_the_end() -> None:
@@ -302,7 +306,7 @@ def test_delete_topic() -> None:
     for each in (TopicPartition(TOPIC, 1), other):
         log_dir.create_partition(each, SMALL, topic_id=each.topic, now_ms=NOW_MS)
     fill(partition)
-    log_dir.delete_topic(TOPIC)
+    delete_topic(log_dir)
     assert list(log_dir.partitions) == [other]
     assert [name for name in files.list_dir(ROOT) if files.is_dir(f"{ROOT}/{name}")] == ["others-0"]
     disk = files.after_crash("kept", "dropped")
@@ -316,7 +320,7 @@ def test_a_topic_of_the_same_name_begins_empty() -> None:
     fill(partition)
     partition.delete_records(30)
     log_dir.checkpoint()
-    log_dir.delete_topic(TOPIC)
+    delete_topic(log_dir)
     log_dir.create_partition(PARTITION, SMALL, topic_id="b", now_ms=NOW_MS)
     again = open_log(files.after_crash("dropped", "dropped")).partitions[PARTITION]
     assert (again.log_start_offset, again.log_end_offset) == (0, 0)
@@ -343,7 +347,7 @@ def test_deleting_a_topic_while_it_is_flushed() -> None:
     partition.append(batch([b"x"]), NOW_MS)
     running = partition.start_flush()
     assert running is not None
-    log_dir.delete_topic(TOPIC)
+    delete_topic(log_dir)
     running.run()
     partition.finish_flush(running, None)
     assert partition.high_watermark == 1

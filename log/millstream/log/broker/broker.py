@@ -154,6 +154,15 @@ class Broker:
         check_not_internal(name)
         return await self.partitions.create_topic(name, partitions, config, exist_ok=exist_ok)
 
+    async def alter_topic(
+        self,
+        name: str,
+        config: Mapping[str, SettingValue | None] | None = None,
+        partitions: int | None = None,
+    ) -> Topic:
+        """Change a topic's settings or add partitions; see `Log.alter_topic`."""
+        return await self.partitions.alter_topic(name, config, partitions)
+
     async def delete_topic(self, name: str) -> None:
         """Remove a topic, its records, and what groups committed for it."""
         check_not_internal(name)

@@ -10,7 +10,7 @@ watermark passed it: after an fsync that covers it, or at once with durability="
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
@@ -57,7 +57,9 @@ class Partitions:
         self._threads = threads
         self._waiting = WaitingFetches()
         self.flusher = Flusher(threads, self._readable_end_moved)
-        self._changing = asyncio.Lock()  # topics are made and removed one at a time
+        self.on_partitions_added: set[Callable[[str], None]] = set()
+        """Called with the name of a topic that has more partitions than before."""
+        self._changing = asyncio.Lock()  # topics are changed one at a time
         self._closed = False
 
     # Topics
@@ -83,11 +85,37 @@ class Partitions:
         self._check_open()
         topic = new_topic(name, partitions, config)
         async with self._changing:
+            self._check_open()
             if exist_ok and name in self._catalog.topics:
                 return self._catalog.topics.get(name)
             self._catalog.topics.check_absent(name)
-            await self._threads.run(lambda: self._catalog.create(topic, self.clock.wall_ms()))
+            now_ms = self.clock.wall_ms()
+            await _to_the_end(self._threads.run(lambda: self._catalog.create(topic, now_ms)))
         return topic
+
+    async def alter_topic(
+        self,
+        name: str,
+        config: Mapping[str, SettingValue | None] | None = None,
+        partitions: int | None = None,
+    ) -> Topic:
+        """Change settings or add partitions; see `Log.alter_topic`."""
+        self._check_open()
+        async with self._changing:
+            self._check_open()
+            before = self._catalog.topics.get(name)
+            topic = before.altered(config, partitions)
+            await _to_the_end(self._alter(topic))
+            if topic.partitions > before.partitions:
+                for listener in list(self.on_partitions_added):
+                    listener(name)
+        return topic
+
+    async def _alter(self, topic: Topic) -> None:
+        now_ms = self.clock.wall_ms()
+        await self._threads.run(lambda: self._catalog.alter(topic, now_ms))
+        for topic_partition in topic.topic_partitions():
+            self._catalog.partition(topic_partition).config = topic.config
 
     async def topic_to_write(self, name: str) -> Topic:
         """The topic; created now when it is not there and `auto.create.topics.enable` allows it."""
@@ -99,13 +127,18 @@ class Partitions:
         """Remove a topic and its records. Those who wait for it get UnknownTopicError."""
         self._check_open()
         async with self._changing:
-            topic = self._catalog.topics.get(name)
-            await self.flusher.settle(set(topic.topic_partitions()))
-            await self._threads.run(lambda: self._catalog.delete(name))
-            for topic_partition in topic.topic_partitions():
-                gone = UnknownTopicError(f"Topic {name} was deleted.")
-                self.flusher.forget(topic_partition, gone)
-                self._waiting.wake(topic_partition)
+            self._check_open()
+            await _to_the_end(self._delete(self._catalog.topics.get(name)))
+
+    async def _delete(self, topic: Topic) -> None:
+        await self._threads.run(lambda: self._catalog.forget(topic.name))
+        detached = self._catalog.detach(topic)
+        gone = UnknownTopicError(f"Topic {topic.name} was deleted.")
+        for topic_partition in topic.topic_partitions():
+            self.flusher.forget(topic_partition, gone)
+            self._waiting.wake(topic_partition)
+        await self.flusher.settle(set(topic.topic_partitions()))
+        await self._threads.run(lambda: self._catalog.remove(topic, detached))
 
     # Records
 
@@ -233,9 +266,9 @@ class Partitions:
         return self._catalog.partitions()
 
     async def run_on_disk(self, work: Callable[[], T]) -> T:
-        """Run blocking disk work where it belongs, while no topic is made or removed."""
+        """Run blocking disk work where it belongs, while no topic is changed."""
         async with self._changing:
-            return await self._threads.run(work)
+            return await _to_the_end(self._threads.run(work))
 
     async def checkpoint(self) -> None:
         """Write down how far recovery need not look, and remove files nobody needs."""
@@ -254,7 +287,8 @@ class Partitions:
             await self.flusher.settle()
         finally:
             try:
-                await self._threads.run(lambda: self._catalog.close(clean=clean))
+                async with self._changing:
+                    await _to_the_end(self._threads.run(lambda: self._catalog.close(clean=clean)))
             finally:
                 self._threads.close()
 
@@ -264,3 +298,18 @@ class Partitions:
 
     def _readable_end_moved(self, partition: Partition) -> None:
         self._waiting.wake(partition.topic_partition)
+
+
+async def _to_the_end(work: Coroutine[None, None, T]) -> T:
+    """Wait for `work` however often the waiting is cancelled: it holds a lock on what it changes,
+    and half a change must not be seen."""
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()

@@ -3,12 +3,12 @@
 On disk, `topics.json`:
 
     {"version": 1, "topics": {"orders": {"id": "mD3C...", "partitions": 4, "config":
-        {"retention.ms": "1000"}}}}
+        {"retention.ms": "1000"}}}, "deleted": ["x9Qz..."]}
 
 `config` holds only what was set, under Kafka's names; what was not follows the defaults of the
-release that reads it. The table is the truth about which topics exist: it is written before the
-folders of a new topic are made and after its deletion was decided, so that a crash in between
-leaves a folder to make or to remove, never a topic in doubt.
+release that reads it. `deleted` holds ids of topics whose folders may still be there, to be removed
+when the log is opened. The table is the truth about which topics exist: one rename of it creates,
+alters or deletes a topic, and what a crash leaves of folders follows from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from millstream.log.config import (
     TopicConfig,
     check_topic_name,
 )
-from millstream.log.errors import ConfigError, StorageError, TopicExistsError, UnknownTopicError
+from millstream.log.errors import (
+    ConfigError,
+    InvalidTopicError,
+    StorageError,
+    TopicExistsError,
+    UnknownTopicError,
+)
 from millstream.log.ids import random_id
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
@@ -56,8 +62,49 @@ class Topic(NamedTuple):
     def describe(self) -> TopicDescription:
         """As the public interface shows it."""
         return TopicDescription(
-            self.name, self.topic_id, self.partitions, self.config.to_strings(), self.internal
+            self.name,
+            self.topic_id,
+            self.partitions,
+            self.config.to_strings(),
+            self.internal,
+            dict(self.overrides),
         )
+
+    def altered(
+        self, config: Mapping[str, SettingValue | None] | None, partitions: int | None
+    ) -> Topic:
+        """The topic with some settings changed (None: the default again) and more partitions.
+
+        Raises:
+            ConfigError: a setting, their combination or the count is none Kafka would take.
+        """
+        known = self.config.to_strings()
+        kept: dict[str, SettingValue] = dict(self.overrides)
+        for key, value in (config or {}).items():
+            kept.pop(key, None)
+            if value is not None:
+                kept[key] = value
+            elif key not in known:
+                kept[key] = ""  # for `parse` to name it
+        parsed, overrides = _parsed(self.name, kept)
+        count = self.partitions if partitions is None else partitions
+        if partitions is not None:
+            self._check_more(partitions)
+        return Topic(self.name, self.topic_id, count, overrides, parsed)
+
+    def _check_more(self, partitions: int) -> None:
+        _check_count(self.name, partitions)
+        if self.internal:
+            raise InvalidTopicError(
+                f"Topic {self.name} is the log's own: its settings can be changed, the number of "
+                "its partitions cannot."
+            )
+        if partitions <= self.partitions:
+            raise ConfigError(
+                f"Topic {self.name} has {self.partitions} partitions; {partitions} is not more. "
+                "Partitions can be added and not taken away: make another topic and copy the "
+                "records."
+            )
 
 
 def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | None) -> Topic:
@@ -67,14 +114,23 @@ def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | N
         InvalidTopicError, ConfigError: the name, the count or a setting is none Kafka would take.
     """
     check_topic_name(name)
+    _check_count(name, partitions)
+    parsed, overrides = _parsed(name, config or {})
+    return Topic(name, random_id(), partitions, overrides, parsed)
+
+
+def _check_count(name: str, partitions: int) -> None:
     if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
         raise ConfigError(
             f"Topic {name}: {partitions} partitions; it can have 1 to {PARTITIONS_PER_TOPIC_MAX}."
         )
+
+
+def _parsed(name: str, config: Mapping[str, SettingValue]) -> tuple[TopicConfig, dict[str, str]]:
+    """All settings, and those that were set as they are written down."""
     parsed = TopicConfig.parse(config, topic=name)
     printed = parsed.to_strings()
-    overrides = {key: printed[key] for key in config or {}}
-    return Topic(name, random_id(), partitions, overrides, parsed)
+    return parsed, {key: printed[key] for key in config}
 
 
 class TopicTable:
@@ -82,6 +138,7 @@ class TopicTable:
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
+        self.deleted_ids: set[str] = set()
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(list(self._topics.values()))
@@ -114,19 +171,41 @@ class TopicTable:
         )
 
     def check_absent(self, name: str) -> None:
-        """Raises TopicExistsError."""
+        """Whether a topic of this name can be made. "." and "_" count as one: metrics show both
+        as "_", and Kafka refuses a name that would look like another.
+
+        Raises:
+            TopicExistsError, InvalidTopicError
+        """
         if name in self._topics:
             raise TopicExistsError(
                 f"Topic {name} exists already. Pass exist_ok=True to use it as it is."
             )
+        alike = name.replace(".", "_")
+        for other in (*self._topics, *INTERNAL_TOPICS) if "_" in alike else ():
+            if other != name and other.replace(".", "_") == alike:
+                raise InvalidTopicError(
+                    f'Topic name {name!r} collides with {other!r}: "." and "_" look the same in '
+                    "the names of metrics. Use another name."
+                )
 
-    def put(self, topic: Topic) -> None:
-        """Add a topic, or replace it."""
-        self._topics[topic.name] = topic
+    def with_topic(self, topic: Topic) -> TopicTable:
+        """A copy in which this topic is added or replaced."""
+        table = self._copy()
+        table._topics[topic.name] = topic
+        return table
 
-    def remove(self, name: str) -> None:
-        """Forget a topic."""
-        self._topics.pop(name, None)
+    def without(self, name: str) -> TopicTable:
+        """A copy in which this topic is deleted."""
+        table = self._copy()
+        table.deleted_ids.add(table._topics.pop(name).topic_id)
+        return table
+
+    def _copy(self) -> TopicTable:
+        table = TopicTable()
+        table._topics = dict(self._topics)
+        table.deleted_ids = set(self.deleted_ids)
+        return table
 
     def encode(self) -> bytes:
         """The bytes of `topics.json`."""
@@ -138,7 +217,12 @@ class TopicTable:
             }
             for topic in self._topics.values()
         }
-        return orjson.dumps({"version": _VERSION, "topics": topics}, option=orjson.OPT_INDENT_2)
+        document = {
+            "version": _VERSION,
+            "topics": topics,
+            "deleted": sorted(self.deleted_ids),
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> TopicTable:
@@ -157,9 +241,10 @@ class TopicTable:
                 )
             for name, entry in document["topics"].items():
                 config = TopicConfig.parse(entry["config"], topic=name)
-                table.put(
-                    Topic(name, entry["id"], int(entry["partitions"]), entry["config"], config)
+                table._topics[name] = Topic(
+                    name, entry["id"], int(entry["partitions"]), entry["config"], config
                 )
+            table.deleted_ids.update(map(str, document.get("deleted", ())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"{path} is damaged ({error!r}). Restore it from a backup: it names the topics and "

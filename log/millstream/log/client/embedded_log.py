@@ -13,6 +13,7 @@ from millstream.log.config import BrokerConfig, Durability
 from millstream.log.errors import LogClosedError
 from millstream.log.interface import Isolation, OffsetReset
 from millstream.log.record import OffsetAndMetadata, TopicDescription, TopicPartition
+from millstream.log.settings import SettingValue
 from millstream.log.storage.files import Files
 
 from .consumer import EmbeddedConsumer
@@ -100,6 +101,16 @@ class EmbeddedLog:
         """Create a topic; see `Log.create_topic`."""
         topic = await self._broker.create_topic(name, partitions, config, exist_ok=exist_ok)
         return topic.describe()
+
+    async def alter_topic(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, SettingValue | None] | None = None,
+        partitions: int | None = None,
+    ) -> TopicDescription:
+        """Change a topic; see `Log.alter_topic`."""
+        return (await self._broker.alter_topic(name, config, partitions)).describe()
 
     async def delete_topic(self, name: str) -> None:
         """Remove a topic and its records. Raises UnknownTopicError."""

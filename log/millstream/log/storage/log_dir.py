@@ -14,8 +14,9 @@ partitions themselves may be appended to, read and flushed by their owner meanwh
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from millstream.log.config import Durability, TopicConfig
 from millstream.log.errors import StorageError
@@ -46,11 +47,14 @@ from .layout import (
 from .loading import LoadRequest, create_partition, open_partition
 from .partition import Partition
 
-__all__ = ["LogDir"]
+__all__ = ["Fate", "LogDir"]
 
 logger = logging.getLogger(__name__)
 
 NODE_ID = 0
+
+Fate = Literal["open", "put aside", "remove", "remove if empty"]
+"""What becomes of a partition's folder that is found when the log is opened."""
 
 
 class LogDir:
@@ -60,7 +64,6 @@ class LogDir:
         self, files: Files, path: str, lock: Lock, *, durability: Durability, now_ms: int
     ) -> None:
         self.partitions: dict[TopicPartition, Partition] = {}
-        self.topic_ids: dict[str, str] = {}
         self._files = files
         self._path = path
         self._lock = lock
@@ -86,11 +89,16 @@ class LogDir:
                 _fsync_names(files, path)
         return cls(files, path, lock, durability=durability, now_ms=now_ms)
 
-    def load(self, configs: Mapping[str, TopicConfig]) -> None:
+    def load(
+        self,
+        configs: Mapping[str, TopicConfig],
+        fate: Callable[[TopicPartition, str], Fate] | None = None,
+    ) -> None:
         """Open every partition of these topics, with recovery where the last stop was not clean.
 
-        What a crash left half made or half removed goes away. A folder of a topic that is not in
-        `configs` is renamed to end in "-stray" and otherwise left alone.
+        What a crash left half made or half removed goes away. `fate` is asked what to do with the
+        folder of a partition of the topic with this id; without it those of a topic in `configs`
+        are opened. One that is put aside is renamed to end in "-stray" and otherwise left alone.
 
         Raises:
             StorageError: the disk failed, or a checkpoint is damaged.
@@ -107,7 +115,9 @@ class LogDir:
             self._files.fsync_dir(self._path)
             if not self._files.exists(self._file(META_PROPERTIES)):
                 replace_file(self._files, self._file(META_PROPERTIES), _new_meta_properties())
-            for topic_partition in self._sort_folders(configs):
+            for topic_partition in self._sort_folders(
+                fate or (lambda found, _: "open" if found.topic in configs else "put aside")
+            ):
                 self.partitions[topic_partition] = open_partition(
                     LoadRequest(
                         self._files,
@@ -138,32 +148,54 @@ class LogDir:
         Raises:
             StorageError: the disk refused; the partition does not exist.
         """
+        partition = self.make_partition(topic_partition, config, topic_id=topic_id, now_ms=now_ms)
+        self.attach(partition)
+        return partition
+
+    def make_partition(
+        self,
+        topic_partition: TopicPartition,
+        config: TopicConfig,
+        *,
+        topic_id: str,
+        now_ms: int,
+    ) -> Partition:
+        """As `create_partition`, but it is not among `partitions` before it is attached."""
         with disk_errors(self._path):
             if self._files.exists(self._file(str(topic_partition))):
                 self._remove_unfinished(self._file(str(topic_partition)))
-            partition = create_partition(
+            return create_partition(
                 LoadRequest(
                     self._files, self._path, topic_partition, config, self._durability, now_ms
                 ),
                 topic_id=topic_id,
             )
-        self.partitions[topic_partition] = partition
-        self.topic_ids[topic_partition.topic] = topic_id
-        return partition
 
-    def delete_topic(self, topic: str) -> None:
-        """Remove all partitions of a topic. Calls fsync. Flushes that run are not waited for.
+    def attach(self, partition: Partition) -> None:
+        """Take a partition that was made among `partitions`."""
+        self.partitions[partition.topic_partition] = partition
+
+    def detach(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
+        """Take these out of `partitions` and close them; `remove` ends what this begins. A flush
+        that runs goes on, and closes its files when it ends. Call where the partitions are owned.
+        """
+        detached = []
+        for topic_partition in topic_partitions:
+            partition = self.partitions.pop(topic_partition, None)
+            if partition is not None:
+                partition.close(clean=False)
+                detached.append(partition)
+        return detached
+
+    def remove(self, detached: Sequence[Partition], topic_id: str) -> None:
+        """Remove the folders of partitions that are closed and that nothing uses. Calls fsync.
 
         Raises:
-            StorageError: the disk refused; the rest is removed at the next start if the topic is
-                not among those that `load` is told of.
+            StorageError: the disk refused; what is left is for the next start's `fate`.
         """
         removed = []
-        topic_id = self.topic_ids.pop(topic, "unknown")
         with disk_errors(self._path):
-            for topic_partition in [key for key in self.partitions if key.topic == topic]:
-                partition = self.partitions.pop(topic_partition)
-                partition.close(clean=False)
+            for partition in detached:
                 removed.append(f"{partition.folder}.{topic_id}{DELETED}")
                 self._files.rename(partition.folder, removed[-1])
             self.checkpoint()  # which also makes the new names durable
@@ -233,7 +265,7 @@ class LogDir:
             return {}
         return decode_offsets(self._files.read_whole(path), path)
 
-    def _sort_folders(self, configs: Mapping[str, TopicConfig]) -> list[TopicPartition]:
+    def _sort_folders(self, fate: Callable[[TopicPartition, str], Fate]) -> list[TopicPartition]:
         """The partitions to open; everything else that looks like one is put away."""
         found, changed = [], False
         for name in self._files.list_dir(self._path):
@@ -248,12 +280,16 @@ class LogDir:
             elif (topic_id := self._topic_id(path)) is None:
                 self._remove_unfinished(path)
                 changed = True
-            elif topic_partition.topic not in configs:
-                self._put_aside(path)
-                changed = True
-            else:
-                self.topic_ids[topic_partition.topic] = topic_id
+            elif (what := fate(topic_partition, topic_id)) == "open":
                 found.append(topic_partition)
+            else:
+                changed = True
+                if what == "put aside":
+                    self._put_aside(path)
+                elif what == "remove":
+                    self._remove_folder(path)
+                else:
+                    self._remove_unfinished(path)
         if changed:
             self._files.fsync_dir(self._path)
         return found
@@ -270,8 +306,8 @@ class LogDir:
             if name.endswith(LOG) and self._files.size(f"{folder}/{name}"):
                 raise StorageError(
                     f"{folder} holds records, but its {PARTITION_METADATA} is missing, damaged or "
-                    "of no topic of this log. Restore that file from a backup, or move the folder "
-                    "away."
+                    "of no topic of this log, or the topic has fewer partitions in topics.json. "
+                    "Restore these files from a backup, or move the folder away."
                 )
         self._remove_folder(folder)
 
