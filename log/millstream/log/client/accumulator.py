@@ -276,6 +276,7 @@ class Accumulator:
             start,
             stop,
             compression=self._codecs[config.compression_type],
+            level=config.compression_level,
             producer_id=identity.producer_id,
             producer_epoch=identity.epoch,
             base_sequence=sequence,

@@ -1,7 +1,10 @@
 """What a batch must be before a partition takes it, and what the partition writes into it.
 
 Of the header, the broker owns base offset and leader epoch, which the checksum leaves out; and
-under LogAppendTime the time, which it covers.
+under LogAppendTime the time, which it covers. A topic with a codec of its own has every batch in
+that one.
+
+The records themselves are looked at only where a setting of the topic makes it necessary.
 """
 
 from __future__ import annotations
@@ -9,15 +12,26 @@ from __future__ import annotations
 import struct
 
 from millstream.log.config import TopicConfig
-from millstream.log.errors import CorruptRecordError, RecordTooLargeError
-from millstream.log.format.codec import BatchHeader, check_batch, parse_header
+from millstream.log.errors import (
+    CorruptRecordError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    NotEnoughReplicasError,
+    RecordTooLargeError,
+)
+from millstream.log.format.codec import BatchHeader, check_batch, decode_batch, parse_header
 from millstream.log.format.header import ATTRIBUTE_LOG_APPEND_TIME, CRC_START, checksum
 from millstream.log.record import TopicPartition
+from millstream.log.settings import LONG_MAX
 
-__all__ = ["LEADER_EPOCH", "check_for_append", "placed", "with_append_time"]
+from .segment import NO_TIMESTAMP
+
+__all__ = ["LEADER_EPOCH", "as_stored", "check_for_append", "placed"]
 
 LEADER_EPOCH = 0
 """One node leads for ever; there is no second epoch."""
+REPLICAS = 1
+"""Copies of a record that one node keeps."""
 
 _PLACE = struct.Struct(">qii")
 _PLACE_END = 16
@@ -29,20 +43,24 @@ _MAX_TIMESTAMP_POSITION = 35
 
 
 def check_for_append(
-    batch: bytes, config: TopicConfig, topic_partition: TopicPartition
+    batch: bytes, config: TopicConfig, topic_partition: TopicPartition, now_ms: int
 ) -> BatchHeader:
     """The header of a batch a client may write.
 
     Raises:
+        NotEnoughReplicasError: the topic asks for more copies than there are.
         RecordTooLargeError: larger than max.message.bytes.
         CorruptRecordError: not one whole valid batch, or a control batch.
+        InvalidTimestampError: a time outside the topic's limits.
+        InvalidRecordError: a record without a key in a compacted topic.
     """
-    if len(batch) > config.max_message_bytes:
-        raise RecordTooLargeError(
-            f"Partition {topic_partition}: a batch of {len(batch)} bytes, max.message.bytes is "
-            f"{config.max_message_bytes}. Send smaller records or batches, or raise it for topic "
-            f"{topic_partition.topic}."
+    if config.min_insync_replicas > REPLICAS:
+        raise NotEnoughReplicasError(
+            f"Partition {topic_partition}: min.insync.replicas of the topic is "
+            f"{config.min_insync_replicas}, and this log keeps {REPLICAS} copy. Nothing was "
+            f"written. Set min.insync.replicas of topic {topic_partition.topic} to 1."
         )
+    _check_size(batch, config, topic_partition)
     try:
         header = parse_header(batch)
         check_batch(batch, 0, header)
@@ -53,7 +71,75 @@ def check_for_append(
         raise CorruptRecordError(
             f"Partition {topic_partition}: {what}. Nothing was written; mend the producer."
         )
+    if header.is_log_append_time:
+        raise InvalidTimestampError(
+            f"Partition {topic_partition}: the batch says that its time is that of its append, "
+            "which only the log can say. Nothing was written; mend the producer."
+        )
+    if config.compacts or _time_needs_a_look(header, config, now_ms):
+        _check_records(batch, header, config, topic_partition, now_ms)
     return header
+
+
+def _check_size(batch: bytes, config: TopicConfig, topic_partition: TopicPartition) -> None:
+    if len(batch) > config.max_message_bytes:
+        raise RecordTooLargeError(
+            f"Partition {topic_partition}: a batch of {len(batch)} bytes, max.message.bytes is "
+            f"{config.max_message_bytes}. Send smaller records or batches, or raise it for topic "
+            f"{topic_partition.topic}."
+        )
+
+
+def _time_needs_a_look(header: BatchHeader, config: TopicConfig, now_ms: int) -> bool:
+    """Whether a record may be outside the limits. The header knows the latest time, and not the
+    earliest: that of the first record is only the usual one."""
+    if config.is_log_append_time:
+        return False
+    return (
+        header.max_timestamp - now_ms > config.message_timestamp_after_max_ms
+        or config.message_timestamp_before_max_ms != LONG_MAX
+    )
+
+
+def _check_records(
+    batch: bytes,
+    header: BatchHeader,
+    config: TopicConfig,
+    topic_partition: TopicPartition,
+    now_ms: int,
+) -> None:
+    try:
+        columns = decode_batch(batch, 0, header)
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"Partition {topic_partition}: {error}.") from error
+    if _time_needs_a_look(header, config, now_ms):
+        earliest = now_ms - config.message_timestamp_before_max_ms
+        latest = now_ms + config.message_timestamp_after_max_ms
+        for i, time in enumerate(columns.timestamps):
+            if time != NO_TIMESTAMP and not earliest <= time <= latest:
+                where = f"Partition {topic_partition}: record {i} of {len(columns.timestamps)}"
+                raise _invalid_timestamp(where, time, config, now_ms)
+    if config.compacts and None in columns.keys:
+        raise InvalidRecordError(
+            f"Partition {topic_partition}: record {columns.keys.index(None)} of "
+            f"{len(columns.keys)} (counted from 0) has no key, and topic {topic_partition.topic} "
+            "is compacted by key (cleanup.policy). Nothing of the batch was written. Give every "
+            "record a key, or take compact out of cleanup.policy."
+        )
+
+
+def _invalid_timestamp(
+    where: str, time: int, config: TopicConfig, now_ms: int
+) -> InvalidTimestampError:
+    if time > now_ms:
+        side, limit = "after", config.message_timestamp_after_max_ms
+    else:
+        side, limit = "before", config.message_timestamp_before_max_ms
+    return InvalidTimestampError(
+        f"{where} (counted from 0) has timestamp {time}, {abs(time - now_ms)} ms {side} the log's "
+        f"clock; message.timestamp.{side}.max.ms of the topic is {limit}. Nothing of the batch was "
+        "written. Mend the record's time, or raise that setting."
+    )
 
 
 def _unfit(header: BatchHeader, size_bytes: int) -> str:
@@ -73,7 +159,38 @@ def _unfit(header: BatchHeader, size_bytes: int) -> str:
     return ""
 
 
-def with_append_time(batch: bytes, header: BatchHeader, now_ms: int) -> tuple[bytes, BatchHeader]:
+def as_stored(
+    batch: bytes,
+    header: BatchHeader,
+    config: TopicConfig,
+    topic_partition: TopicPartition,
+    now_ms: int,
+) -> tuple[bytes, BatchHeader]:
+    """The batch as the topic wants it: in its codec, with its kind of time. Mostly as it came.
+
+    Raises:
+        CorruptRecordError: it says that it is compressed, and is not.
+        RecordTooLargeError: in the topic's codec it is larger than max.message.bytes.
+    """
+    if config.compression_type != "producer":
+        from millstream.log.format.recompression import recompressed  # few topics need it
+
+        try:
+            sent, batch = (
+                batch,
+                recompressed(batch, header, config.compression_type, config.compression_level),
+            )
+        except CorruptRecordError as error:
+            raise CorruptRecordError(f"Partition {topic_partition}: {error}.") from error
+        if batch is not sent:
+            header = parse_header(batch)
+            _check_size(batch, config, topic_partition)
+    if config.is_log_append_time:
+        return _with_append_time(batch, header, now_ms)
+    return batch, header
+
+
+def _with_append_time(batch: bytes, header: BatchHeader, now_ms: int) -> tuple[bytes, BatchHeader]:
     """The batch with the broker's time for every record (message.timestamp.type=LogAppendTime)."""
     attributes = header.attributes | ATTRIBUTE_LOG_APPEND_TIME
     buffer = bytearray(batch)

@@ -16,7 +16,7 @@ from millstream.log.format.codec import BatchHeader, parse_header
 from millstream.log.format.control import encode_control_batch
 from millstream.log.record import TopicPartition
 
-from .appending import check_for_append, placed, with_append_time
+from .appending import as_stored, check_for_append, placed
 from .files import Files
 from .flush import Flush, Unsynced
 from .layout import SNAPSHOT, offset_file
@@ -78,20 +78,23 @@ class Partition(ReadablePartition):
         stable offset stays at the first one until the transaction's marker is readable.
 
         Raises:
-            RecordTooLargeError, CorruptRecordError: the batch is not fit.
+            RecordTooLargeError, CorruptRecordError, InvalidRecordError, InvalidTimestampError: the
+                batch is not fit.
+            NotEnoughReplicasError: the topic asks for more copies than there are.
             InvalidProducerEpochError, OutOfOrderSequenceError, InvalidTxnStateError: its producer
                 is not allowed to write it. In all these cases nothing was written.
             StorageError: the disk failed, now or before.
         """
         self._check_writable()
-        header = check_for_append(batch, self.config, self.topic_partition)
-        timestamp = now_ms if self.config.is_log_append_time else NO_TIMESTAMP
+        config = self.config
+        header = check_for_append(batch, config, self.topic_partition, now_ms)
+        timestamp = now_ms if config.is_log_append_time else NO_TIMESTAMP
         if header.producer_id >= 0:
             original = self._producers.check_batch(header)
             if original is not None:
+                timestamp = original.timestamp if config.is_log_append_time else NO_TIMESTAMP
                 return AppendInfo(original.first_offset, original.last_offset, timestamp, True)
-        if timestamp != NO_TIMESTAMP:
-            batch, header = with_append_time(batch, header, now_ms)
+        batch, header = as_stored(batch, header, config, self.topic_partition, now_ms)
         header = self._write(batch, header, now_ms)
         if header.producer_id >= 0:
             self._producers.note_batch(header, now_ms)
