@@ -7,10 +7,13 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
 
-__all__ = ["random_bytes", "random_id", "random_seed"]
+__all__ = ["is_id", "random_bytes", "random_id", "random_seed"]
 
 random_bytes: ContextVar[Callable[[int], bytes]] = ContextVar("random_bytes", default=os.urandom)
 """Where random bytes come from. A simulation sets its own for the tasks it runs."""
+
+_ID_LENGTH_MAX = 64
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def random_id() -> str:
@@ -19,6 +22,11 @@ def random_id() -> str:
     value[6] = value[6] & 0x0F | 0x40
     value[8] = value[8] & 0x3F | 0x80
     return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def is_id(text: str) -> bool:
+    """Whether this may be such an id: it becomes part of the names of folders."""
+    return 0 < len(text) <= _ID_LENGTH_MAX and _ID_CHARACTERS.issuperset(text)
 
 
 def random_seed() -> int:

@@ -10,6 +10,7 @@ On disk, `producer-id-block`: text, the first id of the next block.
 from __future__ import annotations
 
 from millstream.log.errors import StorageError
+from millstream.log.settings import LONG_MAX
 from millstream.log.storage.files import Files, replace_file
 
 __all__ = ["PRODUCER_ID_FILE", "ProducerIds"]
@@ -48,7 +49,7 @@ class ProducerIds:
         try:
             start = 0
             if self._files.exists(self._path):
-                start = int(self._files.read_whole(self._path))
+                start = _block_start(self._files.read_whole(self._path))
             replace_file(self._files, self._path, b"%d\n" % (start + BLOCK_SIZE_COUNT))
         except ValueError:
             raise StorageError(
@@ -60,3 +61,11 @@ class ProducerIds:
                 f"{self._path} cannot be written ({error}); no producer can start."
             ) from error
         self._next, self._block_end = start, start + BLOCK_SIZE_COUNT
+
+
+def _block_start(data: bytes) -> int:
+    """Raises ValueError when that is no number, or none that leaves room for producer ids."""
+    text = data.decode("ascii").strip()
+    if not text.isdigit() or (start := int(text)) > LONG_MAX - BLOCK_SIZE_COUNT:
+        raise ValueError(text[:40])
+    return start

@@ -14,7 +14,7 @@ alters or deletes a topic, and what a crash leaves of folders follows from it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,7 +31,7 @@ from millstream.log.errors import (
     TopicExistsError,
     UnknownTopicError,
 )
-from millstream.log.ids import random_id
+from millstream.log.ids import is_id, random_id
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
@@ -131,6 +131,27 @@ def _parsed(name: str, config: Mapping[str, SettingValue]) -> tuple[TopicConfig,
     parsed = TopicConfig.parse(config, topic=name)
     printed = parsed.to_strings()
     return parsed, {key: printed[key] for key in config}
+
+
+def _stored(name: str, entry: dict[str, Any]) -> Topic:
+    """A topic from the file. What is in there becomes names and numbers of folders.
+
+    Raises:
+        ConfigError, ValueError, KeyError, TypeError: it cannot have been written there.
+    """
+    check_topic_name(name)
+    count = entry["partitions"]
+    if type(count) is not int:
+        raise ValueError(f"topic {name} has {count!r} partitions")
+    _check_count(name, count)
+    parsed, overrides = _parsed(name, entry["config"])
+    return Topic(name, _checked_id(entry["id"]), count, overrides, parsed)
+
+
+def _checked_id(value: object) -> str:
+    if isinstance(value, str) and is_id(value):
+        return value
+    raise ValueError(f"{value!r} is no id of a topic")
 
 
 class TopicTable:
@@ -240,12 +261,9 @@ class TopicTable:
                     "Open the log with the release that wrote it, or a newer one."
                 )
             for name, entry in document["topics"].items():
-                config = TopicConfig.parse(entry["config"], topic=name)
-                table._topics[name] = Topic(
-                    name, entry["id"], int(entry["partitions"]), entry["config"], config
-                )
-            table.deleted_ids.update(map(str, document.get("deleted", ())))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+                table._topics[name] = _stored(name, entry)
+            table.deleted_ids.update(_checked_id(each) for each in document.get("deleted", ()))
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise StorageError(
                 f"{path} is damaged ({error!r}). Restore it from a backup: it names the topics and "
                 "their partition counts; the partition folders beside it hold the records."

@@ -21,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from millstream.log.errors import StorageError
+from millstream.log.ids import is_id
 from millstream.log.record import TopicPartition
+from millstream.log.settings import LONG_MAX
 
 __all__ = [
     "CLEAN_SHUTDOWN_CONTENT",
@@ -54,8 +56,8 @@ def decode_offsets(data: bytes, path: str) -> dict[TopicPartition, int]:
         offsets = {}
         for line in lines:
             topic, partition, offset = line.split(" ")
-            offsets[TopicPartition(topic, int(partition))] = int(offset)
-        if int(version) != VERSION or int(count) != len(offsets):
+            offsets[TopicPartition(topic, _number(partition))] = _number(offset)
+        if _number(version) != VERSION or _number(count) != len(offsets):
             raise ValueError(f"version {version}, {count} lines announced, {len(lines)} there")
     except ValueError as error:
         raise StorageError(
@@ -64,6 +66,13 @@ def decode_offsets(data: bytes, path: str) -> dict[TopicPartition, int]:
             "still on disk come back."
         ) from error
     return offsets
+
+
+def _number(text: str) -> int:
+    """No number in these files is negative, and none has more than 64 bits."""
+    if not (text.isascii() and text.isdigit() and (number := int(text)) <= LONG_MAX):
+        raise ValueError(f"{text[:40]!r} where a number must be")
+    return number
 
 
 def encode_leader_epochs(epoch: int, start_offset: int) -> bytes:
@@ -77,12 +86,14 @@ def encode_partition_metadata(topic_id: str) -> bytes:
 
 
 def decode_topic_id(data: bytes) -> str | None:
-    """The topic id in partition.metadata; None when the file was not written to its end."""
+    """The topic id in partition.metadata; None when the file was not written to its end, or is
+    damaged."""
     version, _, topic_id = data.decode("ascii", "replace").partition("\n")
     is_whole = topic_id.startswith("topic_id: ") and topic_id.endswith("\n")
     if version != f"version: {VERSION}" or not is_whole:
         return None
-    return topic_id.removeprefix("topic_id: ").rstrip("\n")
+    found = topic_id.removeprefix("topic_id: ").removesuffix("\n")
+    return found if is_id(found) else None
 
 
 def encode_meta_properties(*, cluster_id: str, node_id: int, directory_id: str) -> bytes:
