@@ -3,12 +3,15 @@
 LOG DIR/
     .lock  meta.properties  .kafka_cleanshutdown
     recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
+    cleaner-offset-checkpoint
     TOPIC-PARTITION/
         00000000000000000000.log         record batches; the number is the base offset
         00000000000000000000.index       offset -> position, sparse
         00000000000000000000.timeindex   timestamp -> offset, sparse
         00000000000000000000.txnindex    aborted transactions that ended in this segment, if any
         00000000000000000123.snapshot    producer state of everything below offset 123
+        00000000000000000000.log.cleaned   being written by compaction; nothing without its swap
+        00000000000000000000.log.swap      what compaction puts in place of segments; it holds
         leader-epoch-checkpoint  partition.metadata
     TOPIC-PARTITION.ID-delete/           a partition being removed
     TOPIC-PARTITION.NUMBER-stray/        a partition of no known topic, kept for its owner to see
@@ -19,6 +22,8 @@ from __future__ import annotations
 from millstream.log.record import TopicPartition
 
 __all__ = [
+    "CLEANED",
+    "CLEANER_OFFSETS",
     "CLEAN_SHUTDOWN",
     "INDEX",
     "LEADER_EPOCHS",
@@ -30,6 +35,7 @@ __all__ = [
     "RECOVERY_POINTS",
     "REPLICATION_OFFSETS",
     "SNAPSHOT",
+    "SWAP",
     "TIME_INDEX",
     "TXN_INDEX",
     "offset_file",
@@ -42,6 +48,8 @@ INDEX = ".index"
 TIME_INDEX = ".timeindex"
 TXN_INDEX = ".txnindex"
 SNAPSHOT = ".snapshot"
+CLEANED = ".cleaned"
+SWAP = ".swap"
 DELETED = "-delete"
 STRAY = "-stray"
 
@@ -51,6 +59,7 @@ CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_START_OFFSETS = "log-start-offset-checkpoint"
 REPLICATION_OFFSETS = "replication-offset-checkpoint"
+CLEANER_OFFSETS = "cleaner-offset-checkpoint"
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 PARTITION_METADATA = "partition.metadata"
 

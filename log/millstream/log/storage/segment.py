@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
+from millstream.log.format.header import checksum
 
 from .files import FileHandle, Files
 from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
@@ -45,19 +46,18 @@ class Segment:
 
     Args:
         create: the segment is new; its file is made.
+        suffix: what its files' names end in beside the usual, while compaction has them.
     """
 
     def __init__(
-        self, files: Files, folder: str, base_offset: int, *, create: bool = False
+        self, files: Files, folder: str, base_offset: int, *, create: bool = False, suffix: str = ""
     ) -> None:
         self.base_offset = base_offset
-        self.path = offset_file(folder, base_offset, LOG)
-        self.index = OffsetIndex(files, offset_file(folder, base_offset, INDEX), base_offset)
-        self.time_index = TimeIndex(
-            files, offset_file(folder, base_offset, TIME_INDEX), base_offset
-        )
-        self._snapshot_path = offset_file(folder, base_offset, SNAPSHOT)
-        self.txn_index = TxnIndex(files, offset_file(folder, base_offset, TXN_INDEX))
+        self._folder = folder
+        self.path = self._name(LOG, suffix)
+        self.index = OffsetIndex(files, self._name(INDEX, suffix), base_offset)
+        self.time_index = TimeIndex(files, self._name(TIME_INDEX, suffix), base_offset)
+        self.txn_index = TxnIndex(files, self._name(TXN_INDEX, suffix))
         self._files = files
         self._handle: FileHandle | None = files.open(self.path, create=True) if create else None
         self._size_bytes: int | None = None
@@ -87,7 +87,15 @@ class Segment:
     @property
     def largest_timestamp(self) -> int:
         """The latest time of any record; -1 when none has one."""
-        return self._largest_so_far()[0]
+        return self.largest[0]
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The latest time of any record, and the last offset of the first batch that has it; after
+        a restart from the last index entry, which seal() added. (-1, base offset) without times."""
+        if self._largest is None:
+            self._largest = self.time_index.last() or (NO_TIMESTAMP, self.base_offset)
+        return self._largest
 
     @property
     def first_timestamp(self) -> int:
@@ -114,7 +122,7 @@ class Segment:
 
     def note(self, header: BatchHeader, position: int, index_interval_bytes: int) -> None:
         """Take the batch at `position`, which is now the last one, into the indexes."""
-        largest = self._largest_so_far()
+        largest = self.largest
         if header.max_timestamp > largest[0] and not header.is_control:
             largest = self._largest = (header.max_timestamp, header.last_offset)
         if self._unindexed_bytes is None:
@@ -182,8 +190,8 @@ class Segment:
         )
 
     def takes(self, header: BatchHeader, config: TopicConfig, now_ms: int) -> bool:
-        """Whether this batch still belongs here: there is room and segment.ms is not over. The
-        first batch always does."""
+        """Whether this batch still belongs here: there is room and segment.ms, less its jitter, is
+        not over. The first batch always does."""
         size_now = self.size_bytes
         if not size_now:
             self._since_ms = now_ms
@@ -191,10 +199,22 @@ class Segment:
         return (
             size_now + header.size_bytes <= config.segment_bytes
             and self.index.count < config.segment_index_bytes // INDEX_ENTRY_BYTES
-            and self.time_index.count < config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES
+            # One entry fewer: sealing adds the last.
+            and self.time_index.count < config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES - 1
             and header.last_offset - self.base_offset <= RELATIVE_OFFSET_MAX
-            and self._age_ms(header, now_ms) <= config.segment_ms
+            and self._age_ms(header, now_ms) <= self.age_max_ms(config)
         )
+
+    def age_max_ms(self, config: TopicConfig) -> int:
+        """How long batches are appended here, counted from the first. segment.jitter.ms shortens
+        it, so that many partitions do not close their segments at once: drawn from partition and
+        base offset, another for each segment and the same again after a restart."""
+        age_max_ms = config.segment_age_max_ms
+        jitter_max_ms = min(config.segment_jitter_ms, age_max_ms)
+        if not jitter_max_ms:
+            return age_max_ms
+        folder, name = self.path.rsplit("/", 2)[-2:]
+        return age_max_ms - checksum(f"{folder}/{name}".encode()) % jitter_max_ms
 
     def _age_ms(self, header: BatchHeader, now_ms: int) -> int:
         """From the first batch to this one, in the records' own time where they have one. After a
@@ -208,7 +228,7 @@ class Segment:
 
     def seal(self) -> None:
         """Write the indexes to their files. More batches may follow, and another seal."""
-        self.time_index.append(*self._largest_so_far())
+        self.time_index.append(*self.largest)
         self.index.seal()
         self.time_index.seal()
         self.txn_index.seal()
@@ -233,13 +253,29 @@ class Segment:
         self._unindexed_bytes = 0
 
     def remove(self) -> None:
-        """Remove all files of the segment, and the snapshot taken where it begins."""
+        """Remove all files of the segment, and the snapshot taken where it begins if the segment is
+        in its place."""
         self.close()
         self._files.remove(self.path)
         for entries in self._stored():
             entries.remove()
-        if self._files.exists(self._snapshot_path):
-            self._files.remove(self._snapshot_path)
+        snapshot = self._name(SNAPSHOT)
+        if self.path == self._name(LOG) and self._files.exists(snapshot):
+            self._files.remove(snapshot)
+
+    def rename_indexes(self, suffix: str) -> None:
+        """Let the names of the index files end in `suffix`, beside the usual. Open files stay open,
+        so reading goes on in another thread."""
+        self.index.stored.rename(self._name(INDEX, suffix))
+        self.time_index.stored.rename(self._name(TIME_INDEX, suffix))
+        self.txn_index.stored.rename(self._name(TXN_INDEX, suffix))
+
+    def rename_log(self, suffix: str) -> None:
+        """The same for the .log file."""
+        path = self._name(LOG, suffix)
+        if path != self.path:
+            self._files.rename(self.path, path)
+            self.path = path
 
     def close(self) -> None:
         """Close the files; reading opens them again."""
@@ -248,12 +284,6 @@ class Segment:
             self._handle = None
         for entries in self._stored():
             entries.close()
-
-    def _largest_so_far(self) -> tuple[int, int]:
-        """Largest timestamp and where; after a restart the last index entry, which seal() added."""
-        if self._largest is None:
-            self._largest = self.time_index.last() or (NO_TIMESTAMP, self.base_offset)
-        return self._largest
 
     def _stored(self) -> tuple[StoredEntries, ...]:
         return self.index.stored, self.time_index.stored, self.txn_index.stored

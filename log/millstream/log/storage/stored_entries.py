@@ -81,6 +81,13 @@ class StoredEntries:
         if self._handle is not None:
             self._handle.fsync()
 
+    def rename(self, path: str) -> None:
+        """Give the file another name, if there is one. An open handle stays open."""
+        if path != self.path:
+            if self._files.exists(self.path):
+                self._files.rename(self.path, path)
+            self.path = path
+
     def remove(self) -> None:
         """Remove the file, if there is one."""
         self.close()
