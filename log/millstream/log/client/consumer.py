@@ -27,9 +27,10 @@ from .fetcher import Fetcher
 from .membership import Listeners, Membership
 from .offset_values import with_metadata
 from .settings import ConsumerConfig
+from .whole_topics import WholeTopics
 
 if TYPE_CHECKING:
-    from .stats import ConsumerStats
+    from millstream.log.stats import ConsumerStats
 
 __all__ = ["EmbeddedConsumer"]
 
@@ -66,7 +67,7 @@ class EmbeddedConsumer:
         self._on_close = on_close
         self._fetcher = Fetcher(broker.partitions, isolation, config)
         self._membership: Membership | None = None
-        self._topics_to_assign: tuple[str, ...] = ()
+        self._whole_topics: WholeTopics | None = None
         self._wake = asyncio.Event()
         self._next_auto_commit_ms = self._clock.monotonic_ms() + config.auto_commit_interval_ms
         self._closed = False
@@ -131,11 +132,8 @@ class EmbeddedConsumer:
 
     async def _take_part(self, timeout_s: float) -> None:
         """Assign what was subscribed: by the group's rules, or all of it without a group."""
-        if self._topics_to_assign:
-            topics, self._topics_to_assign = self._topics_to_assign, ()
-            self._fetcher.assign(
-                partition for topic in topics for partition in self._partitions_of(topic)
-            )
+        if self._whole_topics is not None:
+            self._whole_topics.assign(self._fetcher)
         if self._membership is not None:
             self._membership.polled()
             await self._membership.poll(timeout_s)
@@ -261,8 +259,9 @@ class EmbeddedConsumer:
     def _subscribe(self, topics: Collection[str], listeners: Listeners) -> None:
         if isinstance(topics, str):
             raise TypeError("subscribe takes a collection of topic names, not one name")
+        self._read_no_whole_topics()
         if self._group is None:
-            self._topics_to_assign = tuple(topics)
+            self._whole_topics = WholeTopics(self._partitions, topics, self._wake.set)
             return
         self._membership = Membership(
             self._broker,
@@ -283,7 +282,7 @@ class EmbeddedConsumer:
         if self._membership is not None:
             await self._membership.leave()
             self._membership = None
-        self._topics_to_assign = ()
+        self._read_no_whole_topics()
         self._fetcher.assign(partitions)
         self._wake.set()
 
@@ -302,8 +301,10 @@ class EmbeddedConsumer:
         self._fetcher.assign(())  # eager protocol: everything was revoked
         self._fetcher.assign(partitions)
 
-    def _partitions_of(self, topic: str) -> list[TopicPartition]:
-        return list(self._partitions.topic(topic).topic_partitions())
+    def _read_no_whole_topics(self) -> None:
+        if self._whole_topics is not None:
+            self._whole_topics.close()
+            self._whole_topics = None
 
     # Committing
 
@@ -345,7 +346,7 @@ class EmbeddedConsumer:
 
     def stats(self) -> ConsumerStats:
         """Where this consumer stands."""
-        from .stats import ConsumerStats  # a dataclass costs a millisecond: when it is used
+        from millstream.log.stats import ConsumerStats  # when it is used
 
         return ConsumerStats(
             len(self._fetcher.assignment()),
@@ -360,6 +361,7 @@ class EmbeddedConsumer:
             return
         self._closed = True
         self._wake.set()
+        self._read_no_whole_topics()
         try:
             if self._membership is not None:
                 await self._membership.leave()
