@@ -98,7 +98,7 @@ def test_segments_roll_when_an_index_is_full() -> None:
     for i in range(20):
         partition.append(batch([b"a"], timestamp=i), NOW_MS)
     flush(partition)
-    assert all(segment.time_index.count <= 4 for segment in partition._segments)
+    assert all(1 <= segment.time_index.count <= 3 for segment in partition._segments)
     assert len(partition._segments) > 3
     assert len(values(partition)) == 20
 

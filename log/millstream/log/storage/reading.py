@@ -23,6 +23,7 @@ from .producer_state import ProducerState
 from .results import ReadResult
 from .segment import Segment
 from .segment_list import SegmentList
+from .time_lookup import max_timestamp, offset_for_time
 
 __all__ = ["ReadablePartition"]
 
@@ -111,9 +112,22 @@ class ReadablePartition:
         """
         self._check_open()
         try:
-            return self._segments.offset_for_time(
-                timestamp, self.log_start_offset, self.high_watermark
-            )
+            start, limit = self.log_start_offset, self.high_watermark
+            return offset_for_time(self._segments.from_offset(start), timestamp, start, limit)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def max_timestamp(self) -> tuple[int, int] | None:
+        """Offset and time of the first readable record with the latest time; None where no record
+        has a time.
+
+        Raises:
+            CorruptRecordError, StorageError: as in `read`.
+        """
+        self._check_open()
+        try:
+            start, limit = self.log_start_offset, self.high_watermark
+            return max_timestamp(self._segments.from_offset(start), start, limit)
         except OSError as error:
             raise self._unreadable(error) from error
 

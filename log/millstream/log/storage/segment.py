@@ -285,5 +285,9 @@ class Segment:
         for entries in self._stored():
             entries.close()
 
+    def _name(self, kind: str, suffix: str = "") -> str:
+        """Path of one of the segment's files."""
+        return offset_file(self._folder, self.base_offset, kind) + suffix
+
     def _stored(self) -> tuple[StoredEntries, ...]:
         return self.index.stored, self.time_index.stored, self.txn_index.stored

@@ -7,14 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from millstream.log.errors import CorruptRecordError
-from millstream.log.format.codec import (
-    HEADER_SIZE_BYTES,
-    BatchHeader,
-    check_batch,
-    decode_batch,
-    parse_header,
-)
+from millstream.log.format.codec import HEADER_SIZE_BYTES, parse_header
 
 from .segment import Segment
 from .txn_index import AbortedTransaction
@@ -118,26 +111,9 @@ class SegmentList:
                     break
         return sorted(found, key=lambda aborted: aborted.first_offset)
 
-    def offset_for_time(self, timestamp: int, start: int, limit: int) -> int | None:
-        """First offset in `start` to `limit` (exclusive) whose record is not before `timestamp`.
-
-        Raises:
-            OSError, CorruptRecordError
-        """
-        for segment in self._segments[self._floor(start) :]:
-            if segment.base_offset >= limit:
-                break
-            if segment.largest_timestamp < timestamp:
-                continue
-            begin = max(segment.time_index.floor(timestamp), start)
-            for position, header in segment.batches(segment.index.floor(begin)):
-                if header.base_offset >= limit:
-                    break
-                if header.max_timestamp >= timestamp and not header.is_control:
-                    offset = _offset_in_batch(segment, position, header, timestamp, start)
-                    if offset is not None:
-                        return offset
-        return None
+    def from_offset(self, offset: int) -> list[Segment]:
+        """The segment that holds `offset`, and those after it."""
+        return self._segments[self._floor(offset) :]
 
     def _floor(self, offset: int) -> int:
         """Index of the segment that holds `offset`."""
@@ -161,18 +137,3 @@ def _cut(segment: Segment, position: int, data: bytes, begin: int, limit: int) -
         end += length + LENGTH_END
     next_offset = limit if last is None else parse_header(data, last).last_offset + 1
     return Fetched(data[:end], next_offset)
-
-
-def _offset_in_batch(
-    segment: Segment, position: int, header: BatchHeader, timestamp: int, start: int
-) -> int | None:
-    data = segment.read(position, header.size_bytes)
-    try:
-        check_batch(data, 0, header)
-        columns = decode_batch(data, 0, header)
-    except CorruptRecordError as error:
-        raise segment.damaged(position, str(error)) from error
-    for offset, time in zip(columns.offsets, columns.timestamps, strict=True):
-        if time >= timestamp and offset >= start:
-            return offset
-    return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from .files import Files
 from .stored_entries import StoredEntries
@@ -56,9 +56,19 @@ class TimeIndex:
         """The newest entry as (timestamp, offset)."""
         if self._timestamps:
             return self._timestamps[-1], self._offsets[-1]
-        if not self.stored.count:
+        return self._stored(self.stored.count - 1)
+
+    def last_below(self, offset: int) -> tuple[int, int] | None:
+        """The newest entry about offsets below `offset`, as (timestamp, offset)."""
+        if self._offsets and self._offsets[0] < offset:
+            found = bisect_left(self._offsets, offset) - 1
+            return self._timestamps[found], self._offsets[found]
+        return self._stored(self.stored.floor(1, offset - 1 - self._base_offset))
+
+    def _stored(self, i: int) -> tuple[int, int] | None:
+        if i < 0:
             return None
-        timestamp, relative = self.stored.get(self.stored.count - 1)
+        timestamp, relative = self.stored.get(i)
         return timestamp, relative + self._base_offset
 
     def entries(self) -> list[tuple[int, int]]:
