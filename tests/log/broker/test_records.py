@@ -9,15 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.log.broker import offset_records, txn_records
-from millstream.log.broker.assignors import (
-    decode_assignment,
-    decode_subscription,
-    encode_assignment,
-    encode_subscription,
-)
+from millstream.log.broker.consumer_protocol import decode_assignment, decode_subscription
 from millstream.log.broker.internal_topic import _java_hash
 from millstream.log.broker.offset_records import GroupRecord, MemberRecord, OffsetKey
-from millstream.log.broker.primitives import Writer
 from millstream.log.broker.txn_records import TransactionMetadata, TransactionState
 from millstream.log.errors import CorruptRecordError
 from millstream.log.record import OffsetAndMetadata, TopicPartition
@@ -153,21 +147,6 @@ members = st.builds(
 )
 def test_groups_round_trip(record: GroupRecord) -> None:
     assert offset_records.decode_group_value(offset_records.encode_group_value(record)) == record
-
-
-@given(st.lists(names, max_size=5), st.frozensets(partitions, max_size=20))
-def test_the_consumer_protocol_round_trips(
-    topics: list[str], assigned: frozenset[TopicPartition]
-) -> None:
-    assert decode_subscription(encode_subscription(topics)) == sorted(topics)
-    assert decode_assignment(encode_assignment(assigned)) == sorted(assigned)
-
-
-def test_a_later_subscription_is_understood() -> None:
-    """Version 3: owned partitions, generation and rack behind what version 0 has."""
-    data = Writer().int16(3).int32(1).string("t").int32(-1).int32(0).int32(5).string("rack").data
-    assert decode_subscription(bytes(data)) == ["t"]
-    assert decode_assignment(b"") == []
 
 
 @given(st.binary(max_size=80))

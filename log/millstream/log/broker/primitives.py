@@ -118,6 +118,10 @@ class Reader:
     def blob(self) -> bytes:
         return self._take(self.int32())
 
+    def nullable_blob(self) -> bytes | None:
+        size_bytes = self.int32()
+        return None if size_bytes == -1 else self._take(size_bytes)
+
     def uvarint(self) -> int:
         value = shift = 0
         while True:

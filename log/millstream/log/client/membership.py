@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
-from millstream.log.broker.assignors import (
-    ASSIGNORS,
+from millstream.log.broker.assignors import ASSIGNORS, GroupMember
+from millstream.log.broker.broker import Broker
+from millstream.log.broker.consumer_protocol import (
+    Subscription,
     decode_assignment,
     decode_subscription,
     encode_assignment,
     encode_subscription,
 )
-from millstream.log.broker.broker import Broker
 from millstream.log.broker.groups import JoinRequest, JoinResult
 from millstream.log.errors import (
     IllegalGenerationError,
@@ -186,7 +187,7 @@ class Membership:
 
     async def _join_once(self) -> list[TopicPartition]:
         groups = self._broker.groups
-        subscription = encode_subscription(self._topics)
+        subscription = encode_subscription(Subscription(self._topics))
         joined = await groups.join_group(
             self._group,
             JoinRequest(
@@ -208,13 +209,14 @@ class Membership:
 
     def _assignments(self, joined: JoinResult) -> dict[str, bytes]:
         """The leader's work: share the partitions out."""
-        subscriptions = {
-            member: decode_subscription(subscription) for member, subscription in joined.members
-        }
+        members = [
+            GroupMember(member, decode_subscription(subscription))
+            for member, subscription in joined.members
+        ]
         existing = set(self._broker.partitions.topics())
-        wanted = {topic for topics in subscriptions.values() for topic in topics} & existing
+        wanted = {topic for each in members for topic in each.subscription.topics} & existing
         counts = {topic: self._broker.partitions.topic(topic).partitions for topic in wanted}
-        assigned = ASSIGNORS[joined.protocol](subscriptions, counts)
+        assigned = ASSIGNORS[joined.protocol](members, counts)
         return {member: encode_assignment(partitions) for member, partitions in assigned.items()}
 
     def _rebalance_began(self) -> None:
