@@ -20,7 +20,7 @@ from millstream.log.config import Durability
 from millstream.log.errors import StorageError
 from millstream.log.record import TopicPartition
 from millstream.log.storage.files import Files, replace_file
-from millstream.log.storage.log_dir import Fate, LogDir
+from millstream.log.storage.log_dir import Fate, LogDir, disk_errors
 from millstream.log.storage.partition import Partition
 
 from .topics import TOPICS_FILE, Topic, TopicTable
@@ -49,7 +49,8 @@ class Catalog:
         log_dir = LogDir.open(files, folder, durability=durability, now_ms=now_ms)
         try:
             path = f"{folder}/{TOPICS_FILE}"
-            data = files.read_whole(path) if files.exists(path) else None
+            with disk_errors(folder):
+                data = files.read_whole(path) if files.exists(path) else None
             topics = TopicTable.decode(data, path) if data is not None else TopicTable()
             catalog = cls(files, folder, log_dir, topics)
             log_dir.load({topic.name: topic.config for topic in topics}, catalog._fate)
@@ -86,7 +87,7 @@ class Catalog:
         except (OSError, StorageError) as error:
             with suppress(OSError):
                 self._write_table(topics.without(topic.name))
-            raise StorageError(f"Topic {topic.name} could not be created: {error}") from error
+            raise _refusal(topic.name, "created", error) from error
         self._attach(made, topics)
 
     def alter(self, topic: Topic, now_ms: int) -> None:
@@ -106,7 +107,7 @@ class Catalog:
                 for partition in made:
                     partition.close(clean=False)
                 self._log_dir.remove(made, topic.topic_id)
-            raise StorageError(f"Topic {topic.name} could not be altered: {error}") from error
+            raise _refusal(topic.name, "altered", error) from error
         self._attach(made, topics)
 
     def forget(self, name: str) -> None:
@@ -121,7 +122,7 @@ class Catalog:
         except OSError as error:
             with suppress(OSError):
                 self._write_table(self.topics)
-            raise StorageError(f"Topic {name} could not be deleted: {error}") from error
+            raise _refusal(name, "deleted", error) from error
         self.topics = topics
 
     def detach(self, topic: Topic) -> list[Partition]:
@@ -182,3 +183,10 @@ class Catalog:
 
     def _write_table(self, topics: TopicTable) -> None:
         replace_file(self._files, self._path, topics.encode())
+
+
+def _refusal(name: str, what: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"Topic {name} could not be {what}: {error}. Nothing was changed: mend the disk, or make "
+        "room on it, and try again."
+    )

@@ -58,7 +58,8 @@ class ProducerIds:
             ) from None
         except OSError as error:
             raise StorageError(
-                f"{self._path} cannot be written ({error}); no producer can start."
+                f"{self._path} cannot be written ({error}), so no producer can start. Mend the "
+                "disk, or make room on it, and try again."
             ) from error
         self._next, self._block_end = start, start + BLOCK_SIZE_COUNT
 
