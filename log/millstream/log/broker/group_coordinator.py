@@ -14,6 +14,7 @@ from millstream.log.config import BrokerConfig
 from millstream.log.errors import ConfigError, GroupNotEmptyError, LogError, UnknownMemberError
 from millstream.log.record import ConsumerGroupMetadata
 
+from .consumer_protocol import decode_subscription
 from .groups import Group, JoinRequest, JoinResult, SyncResult
 from .internal_topic import InternalTopic
 from .offset_records import GroupRecord, MemberRecord, encode_group_key, encode_group_value
@@ -119,6 +120,16 @@ class GroupCoordinator:
         if group is not None:
             group.leave(member_id, self._clock.monotonic_ms())
             self._deliver(group)
+
+    def on_partitions_added(self, topic: str) -> None:
+        """The topic has more partitions: where a group reads it, its leader joins again, and so
+        shares them out. Kafka's leader learns it from metadata within metadata.max.age.ms."""
+        for group in self._groups.values():
+            if group.leader in self._on_rebalance and any(
+                topic in decode_subscription(each.request.protocols[0][1]).topics
+                for each in group.members.values()
+            ):
+                self._on_rebalance[group.leader]()
 
     def let_time_pass(self, now_ms: int) -> None:
         """End the sessions of silent members, and rebalances that waited long enough."""
