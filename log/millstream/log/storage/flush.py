@@ -106,6 +106,10 @@ class Unsynced:
         """Segments nobody uses any more. Any thread."""
         return [self._dropped.popleft() for _ in range(len(self._dropped))]
 
+    def drop_again(self, segment: Segment) -> None:
+        """What `take_dropped` gave is still there. Any thread."""
+        self._dropped.append(segment)
+
     def prepare(self, offset: int, active: Segment | None) -> Flush:
         """A flush of everything noted, and of the active segment if it is given."""
         assert self._flush is None

@@ -14,6 +14,7 @@ partitions themselves may be appended to, read and flushed by their owner meanwh
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -46,6 +47,7 @@ from .layout import (
 )
 from .loading import LoadRequest, create_partition, open_partition
 from .partition import Partition
+from .segment import Segment
 
 __all__ = ["Fate", "LogDir"]
 
@@ -83,10 +85,14 @@ class LogDir:
         with disk_errors(path):
             _make_dirs(files, path)
             lock = files.lock(f"{path}/{LOCK}")
-            if not files.exists(f"{path}/{META_PROPERTIES}"):
-                # The first start, or one that did not get far: the folder's own name, and those
-                # above it, may not be on the disk yet.
-                _fsync_names(files, path)
+            try:
+                if not files.exists(f"{path}/{META_PROPERTIES}"):
+                    # The first start, or one that did not get far: the folder's own name, and those
+                    # above it, may not be on the disk yet.
+                    _fsync_names(files, path)
+            except BaseException:
+                lock.release()
+                raise
         return cls(files, path, lock, durability=durability, now_ms=now_ms)
 
     def load(
@@ -211,18 +217,20 @@ class LogDir:
         """
         partitions = dict(self.partitions)
         # First the segments, then the offsets: an offset read later covers at least those.
-        dropped = [
-            segment for partition in partitions.values() for segment in partition.take_dropped()
-        ]
-        with disk_errors(self._path):
+        dropped = deque(
+            (partition, segment)
+            for partition in partitions.values()
+            for segment in partition.take_dropped()
+        )
+        with disk_errors(self._path), _handed_back(dropped):
             for name, offsets in (
                 (LOG_START_OFFSETS, {key: p.log_start_offset for key, p in partitions.items()}),
                 (RECOVERY_POINTS, {key: p.recovery_point for key, p in partitions.items()}),
                 (REPLICATION_OFFSETS, {key: p.high_watermark for key, p in partitions.items()}),
             ):
                 replace_file(self._files, self._file(name), encode_offsets(offsets))
-            for segment in dropped:
-                segment.remove()
+            while dropped:
+                dropped.popleft()[1].remove()
 
     def close(self, *, clean: bool = True) -> None:
         """Close every partition and give the folder back.
@@ -340,6 +348,16 @@ def disk_errors(path: str) -> Iterator[None]:
             "exists, that this user may write to it and that the disk has room; then open the log "
             "again."
         ) from error
+
+
+@contextmanager
+def _handed_back(dropped: deque[tuple[Partition, Segment]]) -> Iterator[None]:
+    """What is left when the disk has failed is for the next checkpoint."""
+    try:
+        yield
+    finally:
+        for partition, segment in dropped:
+            partition.drop_again(segment)
 
 
 def _make_dirs(files: Files, path: str) -> None:

@@ -131,6 +131,10 @@ class Partition(ReadablePartition):
             coordinator_epoch=coordinator_epoch,
             timestamp=now_ms,
         )
+        try:
+            self._segments.active.txn_index.entries()  # later nothing may stop the note of an abort
+        except OSError as error:
+            raise self._unreadable(error) from error
         header = self._write(batch, parse_header(batch), now_ms)
         ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
         if ended is not None and not commit:
@@ -165,6 +169,10 @@ class Partition(ReadablePartition):
         """Segments below the log start offset, to be removed once that offset is on disk. Any
         thread."""
         return self._unsynced.take_dropped()
+
+    def drop_again(self, segment: Segment) -> None:
+        """It was taken and could not be removed. Any thread."""
+        self._unsynced.drop_again(segment)
 
     def has_open_transaction(self, producer_id: int) -> bool:
         """Whether this producer has written to the partition and neither committed nor aborted."""

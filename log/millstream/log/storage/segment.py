@@ -66,6 +66,8 @@ class Segment:
         self._unindexed_bytes: int | None = None
         self._since_ms: int | None = None
         self._read_end = -1, 0
+        if create:
+            self.clear_indexes()
 
     def __repr__(self) -> str:
         return f"Segment({self.path})"
