@@ -15,8 +15,8 @@ from millstream.log.broker import flusher
 from millstream.log.broker.offset_coordinator import OffsetCoordinator
 from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.broker.producer_ids import ProducerIds
-from millstream.log.broker.txn_coordinator import TransactionCoordinator
 from millstream.log.broker.txn_records import TransactionState
+from millstream.log.broker.txn_recovery import TransactionRecovery
 from millstream.log.errors import LogError
 from millstream.log.storage.partition import Partition
 from shared.log_sweep import sweep
@@ -66,26 +66,26 @@ def commit_point_not_flushed(patch: Patch) -> None:
 def prepared_not_rolled_forward(patch: Patch) -> None:
     async def drop(self: Any, metadata: Any, _found: Any) -> None:
         aborted = metadata._replace(state=TransactionState.PREPARE_ABORT)
-        self._table._by_id[metadata.transactional_id] = aborted
-        await self._write_markers(
+        self._log.table._by_id[metadata.transactional_id] = aborted
+        await self._ends.write_markers(
             metadata.producer_id, metadata.epoch, metadata.partitions, commit=False
         )
-        self._log(self._table.complete(aborted, 0))
+        self._log.write(self._log.table.complete(aborted, 0))
 
-    patch.setattr(TransactionCoordinator, "_complete_prepared", drop)
+    patch.setattr(TransactionRecovery, "_complete_prepared", drop)
 
 
 def next_transaction_gets_the_last_ones_marker(patch: Patch) -> None:
-    original = TransactionCoordinator._complete_prepared
+    original = TransactionRecovery._complete_prepared
 
     async def complete(self: Any, metadata: Any, found: Any) -> None:
         await original(self, metadata, dict.fromkeys(found, -1))
 
-    patch.setattr(TransactionCoordinator, "_complete_prepared", complete)
+    patch.setattr(TransactionRecovery, "_complete_prepared", complete)
 
 
 def open_transactions_not_looked_for(patch: Patch) -> None:
-    patch.setattr(TransactionCoordinator, "_open_transactions", lambda _self: {})
+    patch.setattr(TransactionRecovery, "_open_transactions", lambda _self: {})
 
 
 def only_logged_transactions_aborted(patch: Patch) -> None:
@@ -95,8 +95,8 @@ def only_logged_transactions_aborted(patch: Patch) -> None:
         if metadata.state is TransactionState.ONGOING:
             await original(self, metadata, found)
 
-    original = TransactionCoordinator._abort_found
-    patch.setattr(TransactionCoordinator, "_abort_found", abort)
+    original = TransactionRecovery._abort_found
+    patch.setattr(TransactionRecovery, "_abort_found", abort)
 
 
 def offsets_outside_the_transaction(patch: Patch) -> None:

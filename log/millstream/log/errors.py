@@ -28,7 +28,7 @@
         ├── LogLockedError                 another process owns the directory
         ├── LogClosedError
         ├── ProducerFencedError            another producer took over: stop
-        │   └── InvalidProducerIdMappingError   the transactional id was forgotten, or has another one
+        │   └── InvalidProducerIdMappingError   it has another one now, or was forgotten
         ├── UnknownTransactionalIdError    mend the name; see log.transactions()
         ├── InvalidProducerEpochError
         ├── OutOfOrderSequenceError

@@ -14,13 +14,17 @@ from typing import Literal, Protocol, Self
 
 from .record import (
     ConsumerGroupMetadata,
+    HangingTransaction,
     Headers,
     OffsetAndMetadata,
+    ProducerDescription,
     Record,
     RecordBatch,
     RecordMetadata,
     TopicDescription,
     TopicPartition,
+    TransactionDescription,
+    TransactionListing,
 )
 from .settings import SettingValue
 
@@ -266,6 +270,60 @@ class Log(Protocol):
 
     async def delete_group(self, group: str) -> None:
         """Forget a group and its offsets; an unknown one is no error. Raises GroupNotEmptyError."""
+        ...
+
+    async def transactions(
+        self,
+        *,
+        states: Collection[str] = (),
+        producer_ids: Collection[int] = (),
+        open_longer_than_ms: int = -1,
+    ) -> list[TransactionListing]:
+        """Every transactional id that is known, by name; filters that are given must all fit.
+
+        Args:
+            states: Kafka's names of states, such as "Ongoing".
+            open_longer_than_ms: only transactions that are open for longer than this.
+
+        Raises:
+            ConfigError: a state that does not exist.
+        """
+        ...
+
+    async def describe_transaction(self, transactional_id: str) -> TransactionDescription:
+        """Raises UnknownTransactionalIdError."""
+        ...
+
+    async def terminate_transaction(self, transactional_id: str) -> bool:
+        """Abort the open transaction of an id by force, and fence its producer, dead or alive.
+
+        Returns:
+            Whether one was open. Without one nothing happens, and nobody is fenced. One that is
+            just being ended ends as its producer decided.
+
+        Raises:
+            UnknownTransactionalIdError: there is no such id.
+            StorageError: the disk failed.
+        """
+        ...
+
+    async def describe_producers(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, list[ProducerDescription]]:
+        """What partitions remember of those who write to them. Raises UnknownTopicError."""
+        ...
+
+    async def hanging_transactions(
+        self,
+        partitions: Collection[TopicPartition] | None = None,
+        *,
+        open_longer_than_ms: int = 900_000,
+    ) -> list[HangingTransaction]:
+        """Transactions open for longer than this in these partitions, or in any; oldest first.
+
+        They hold back every read_committed reader of the partition. The default is Kafka's
+        transaction.max.timeout.ms, which no transaction outlives by itself.
+        """
         ...
 
     def producer(

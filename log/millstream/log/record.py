@@ -13,16 +13,20 @@ from typing import NamedTuple
 
 __all__ = [
     "ConsumerGroupMetadata",
+    "HangingTransaction",
     "GroupDescription",
     "GroupListing",
     "Headers",
     "MemberDescription",
     "OffsetAndMetadata",
+    "ProducerDescription",
     "Record",
     "RecordBatch",
     "RecordMetadata",
     "TopicDescription",
     "TopicPartition",
+    "TransactionDescription",
+    "TransactionListing",
 ]
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -178,3 +182,53 @@ class TopicDescription:
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
     overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+class TransactionListing(NamedTuple):
+    """One transactional id, as `Log.transactions` lists it. `state` is Kafka's name: Empty,
+    Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort, PrepareEpochFence."""
+
+    transactional_id: str
+    producer_id: int
+    state: str
+
+
+class TransactionDescription(NamedTuple):
+    """One transactional id, as `Log.describe_transaction` answers it. `start_ms`, milliseconds
+    since the Unix epoch, is when the open transaction began; None without one."""
+
+    transactional_id: str
+    state: str
+    producer_id: int
+    producer_epoch: int
+    timeout_ms: int
+    start_ms: int | None
+    partitions: tuple[TopicPartition, ...]
+
+
+class ProducerDescription(NamedTuple):
+    """What a partition remembers of one producer (Kafka's DescribeProducers).
+
+    `last_sequence` is -1 when it wrote nothing in its epoch, `coordinator_epoch` None when no
+    transaction of it ended here, `current_transaction_start_offset` None when none is open here.
+    """
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    last_timestamp: int
+    coordinator_epoch: int | None
+    current_transaction_start_offset: int | None
+
+
+class HangingTransaction(NamedTuple):
+    """A transaction that has been open in a partition for `open_ms`. `log.terminate_transaction`
+    with its `transactional_id` aborts it; None: the coordinator does not know the producer, and
+    opening the log again aborts it."""
+
+    topic_partition: TopicPartition
+    producer_id: int
+    producer_epoch: int
+    transactional_id: str | None
+    start_offset: int
+    open_ms: int

@@ -1,4 +1,7 @@
-"""The transaction state machine: every step from every state, and who is refused."""
+"""The transaction state machine: legal steps, epochs that are used up, and producers at random.
+
+What each request answers in each state is in test_transaction_requests.py.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from millstream.log.broker.transactions import EPOCH_MAX, LEGAL_PREVIOUS, TransactionTable
 from millstream.log.broker.txn_records import TransactionMetadata, TransactionState
 from millstream.log.errors import (
-    ConcurrentTransactionsError,
     ConfigError,
-    InvalidTxnStateError,
     LogError,
     ProducerFencedError,
 )
@@ -72,67 +73,6 @@ def test_first_start() -> None:
         table.init("", 1, 1, ids())
 
 
-@pytest.mark.parametrize("state", STORED)
-def test_a_producer_starts(state: TransactionState) -> None:
-    table = table_in(state)
-    if state in {S.PREPARE_COMMIT, S.PREPARE_ABORT}:
-        with pytest.raises(ConcurrentTransactionsError):
-            table.init("x", 60_000, 1, ids())
-        return
-    step = table.init("x", 60_000, 1, ids())
-    assert step.epoch == 6
-    assert step.state is (S.PREPARE_EPOCH_FENCE if state is S.ONGOING else S.EMPTY)
-
-
-@pytest.mark.parametrize("state", STORED)
-def test_partitions_are_added(state: TransactionState) -> None:
-    table = table_in(state)
-    if state in {S.PREPARE_COMMIT, S.PREPARE_ABORT}:
-        with pytest.raises(ConcurrentTransactionsError):
-            table.add_partitions("x", 7, 5, [T1], 1)
-        return
-    step = table.add_partitions("x", 7, 5, [T1], 1)
-    assert step is not None
-    assert step.state is S.ONGOING
-    assert step.partitions == ({T0, T1} if state is S.ONGOING else {T1})
-    table.put(step)
-    assert table.add_partitions("x", 7, 5, [T1], 2) is None
-
-
-@pytest.mark.parametrize("state", STORED)
-@pytest.mark.parametrize("commit", [True, False])
-def test_the_end(state: TransactionState, commit: bool) -> None:
-    table = table_in(state)
-
-    def end(epoch: int = 5) -> TransactionMetadata | None:
-        return table.prepare_end("x", 7, epoch, commit=commit, now_ms=1, new_producer_id=ids())
-
-    if state in {S.PREPARE_COMMIT, S.PREPARE_ABORT}:
-        with pytest.raises(ConcurrentTransactionsError):
-            end()
-    elif state is S.ONGOING or not commit:
-        step = end()
-        assert step is not None
-        assert step.state is (S.PREPARE_COMMIT if commit else S.PREPARE_ABORT)
-        assert step.epoch == 6
-        table.put(step)
-        done = table.complete(step, 2)
-        table.put(done)
-        assert (done.producer_id, done.epoch, done.partitions) == (7, 6, frozenset())
-        assert end(5) is None  # the answer was lost, the call comes again
-        with pytest.raises(ProducerFencedError):
-            end(4)
-    else:
-        with pytest.raises(InvalidTxnStateError, match="no transaction to commit"):
-            end()
-
-
-def test_a_repetition_cannot_turn_the_end_round() -> None:
-    table = table_in(S.COMPLETE_COMMIT, epoch=6)
-    with pytest.raises(ProducerFencedError):
-        table.prepare_end("x", 7, 5, commit=False, now_ms=1, new_producer_id=ids())
-
-
 @pytest.mark.parametrize(("producer_id", "epoch"), [(7, 4), (7, 6), (8, 5)])
 def test_others_are_fenced(producer_id: int, epoch: int) -> None:
     table = table_in(S.ONGOING)
@@ -142,22 +82,6 @@ def test_others_are_fenced(producer_id: int, epoch: int) -> None:
         table.prepare_end("x", producer_id, epoch, commit=True, now_ms=1, new_producer_id=ids())
     with pytest.raises(ProducerFencedError, match="not in force"):
         table.check("unknown", producer_id, epoch)
-
-
-@pytest.mark.parametrize("commit", [True, False])
-def test_the_last_epoch(commit: bool) -> None:
-    table = table_in(S.ONGOING, epoch=EPOCH_MAX - 1)
-    step = table.prepare_end("x", 7, EPOCH_MAX - 1, commit=commit, now_ms=1, new_producer_id=ids())
-    assert step is not None
-    assert (step.producer_id, step.epoch, step.next_producer_id) == (7, EPOCH_MAX, 100)
-    table.put(step)
-    done = table.complete(step, 2)
-    assert (done.producer_id, done.epoch, done.previous_producer_id) == (100, 0, 7)
-    table.put(done)
-    repeated = table.prepare_end(
-        "x", 7, EPOCH_MAX - 1, commit=commit, now_ms=3, new_producer_id=ids()
-    )
-    assert repeated is None
 
 
 def test_fencing_at_the_last_epoch() -> None:
@@ -170,11 +94,6 @@ def test_fencing_at_the_last_epoch() -> None:
     table.put(table.complete(prepared, 2))
     started = table.init("x", 60_000, 3, ids(200))
     assert (started.producer_id, started.epoch) == (100, 1)
-
-
-def test_starting_at_the_last_epoch() -> None:
-    started = table_in(S.COMPLETE_COMMIT, epoch=EPOCH_MAX - 1).init("x", 60_000, 1, ids())
-    assert (started.producer_id, started.epoch, started.previous_producer_id) == (100, 0, 7)
 
 
 class Producers(RuleBasedStateMachine):

@@ -162,7 +162,7 @@ def test_a_repeated_end_is_answered_and_does_nothing() -> None:
             coordinator = log._broker.transactions
             again = await coordinator.end_txn("x", before.producer_id, before.epoch, commit=True)
             assert again == (before.producer_id, before.epoch + 1)
-            with pytest.raises(ProducerFencedError):  # but it cannot be turned round
+            with pytest.raises(InvalidTxnStateError):  # but it cannot be turned round
                 await coordinator.end_txn("x", before.producer_id, before.epoch, commit=False)
         assert await log.end_offsets([T0]) == {T0: 2}
 

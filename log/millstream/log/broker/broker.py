@@ -199,7 +199,7 @@ class Broker:
                     checkpoint_ms = now_ms + interval_ms
                     await self._shrink()
                     await self.partitions.checkpoint()
-                await self.transactions.abort_timed_out(now_ms)
+                await self.transactions.let_time_pass(now_ms)
                 self.groups.let_time_pass(now_ms)
             except StorageError as error:
                 logger.error("Timed work of the log failed: %s", error)

@@ -21,13 +21,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 from millstream.log.errors import (
     ConcurrentTransactionsError,
-    ConfigError,
+    InvalidProducerIdMappingError,
+    InvalidRequestError,
+    InvalidTransactionTimeoutError,
     InvalidTxnStateError,
     ProducerFencedError,
 )
 from millstream.log.record import TopicPartition
 
-from .txn_records import NO_PRODUCER_ID, TransactionMetadata, TransactionState
+from .txn_records import (
+    BY_COORDINATOR,
+    BY_PRODUCER,
+    NO_PRODUCER_ID,
+    TransactionMetadata,
+    TransactionState,
+)
 
 __all__ = ["EPOCH_MAX", "LEGAL_PREVIOUS", "TransactionTable"]
 
@@ -50,6 +58,9 @@ LEGAL_PREVIOUS: dict[TransactionState, frozenset[TransactionState]] = {
 }
 """Kafka's table of legal previous states (TransactionMetadata, transaction version 2)."""
 
+_COMMITS = frozenset({S.PREPARE_COMMIT, S.COMPLETE_COMMIT})
+_ENDED = _COMMITS | {S.PREPARE_ABORT, S.COMPLETE_ABORT}
+
 
 class TransactionTable:
     """All transactional ids of a log."""
@@ -60,6 +71,9 @@ class TransactionTable:
 
     def __iter__(self) -> Iterator[TransactionMetadata]:
         return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
 
     def get(self, transactional_id: str) -> TransactionMetadata | None:
         """What is known of this id."""
@@ -90,13 +104,14 @@ class TransactionTable:
             PREPARE_EPOCH_FENCE: abort that first, then call again.
 
         Raises:
-            ConfigError: the time-out or the id is none Kafka would take.
+            InvalidRequestError: the id is empty.
+            InvalidTransactionTimeoutError: the time-out is none Kafka would take.
             ConcurrentTransactionsError: the last transaction is just being completed.
         """
         if not transactional_id:
-            raise ConfigError("transactional_id is empty; leave it out, or give it a name.")
+            raise InvalidRequestError("transactional_id is empty; leave it out, or give it a name.")
         if not 0 < timeout_ms <= self._timeout_ms_max:
-            raise ConfigError(
+            raise InvalidTransactionTimeoutError(
                 f"transaction.timeout.ms is {timeout_ms}; it can be 1 to "
                 f"transaction.max.timeout.ms={self._timeout_ms_max}."
             )
@@ -166,21 +181,11 @@ class TransactionTable:
             before: the call is a repetition, and the answer is what is known now.
 
         Raises:
-            ProducerFencedError, ConcurrentTransactionsError: as `check`.
-            InvalidTxnStateError: there is no transaction to commit, or it ended the other way.
-                (Aborting nothing is legal: its producer cannot always know whether it wrote.)
+            As `check_end`.
         """
-        known = self._by_id.get(transactional_id)
-        if known is not None and self._is_repetition(known, producer_id, epoch):
-            done = S.COMPLETE_COMMIT if commit else S.COMPLETE_ABORT
-            if known.state is done:
-                return None
-        known = self.check(transactional_id, producer_id, epoch)
-        if commit and known.state is not S.ONGOING:
-            raise InvalidTxnStateError(
-                f"Transactional id {transactional_id!r}: there is no transaction to commit; it is "
-                f"{known.state.name}."
-            )
+        if self.check_end(transactional_id, producer_id, epoch, commit=commit):
+            return None
+        known = self._by_id[transactional_id]
         prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX - 1 else NO_PRODUCER_ID
         return known._replace(
@@ -188,7 +193,44 @@ class TransactionTable:
             epoch=known.epoch + 1,
             next_producer_id=next_id,
             last_update_ms=now_ms,
+            client_version=BY_PRODUCER,
         )
+
+    def check_end(
+        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+    ) -> bool:
+        """Whether an EndTxn asks for what was done already; False when it is to be done now.
+
+        Aborting where there is no transaction is legal: its producer cannot always know whether it
+        wrote (KIP-890).
+
+        Raises:
+            ProducerFencedError: the producer is not the one in force.
+            ConcurrentTransactionsError: what it asks for is just being done.
+            InvalidTxnStateError: there is no transaction to commit, or it ended the other way.
+        """
+        known = self._by_id.get(transactional_id)
+        is_repetition = known is not None and self._is_repetition(known, producer_id, epoch)
+        if known is None or not (
+            is_repetition or (known.producer_id == producer_id and known.epoch == epoch)
+        ):
+            raise self._not_in_force(transactional_id, producer_id, epoch)
+        if is_repetition:
+            if commit is not (known.state in _COMMITS):
+                raise InvalidTxnStateError(
+                    f"Transactional id {transactional_id!r}: the transaction of epoch {epoch} was "
+                    f"ended the other way; it is {known.state.name}."
+                )
+            self._check_not_prepared(known)
+            return True
+        if known.is_prepared:  # no client was told this epoch yet
+            raise self._not_in_force(transactional_id, producer_id, epoch)
+        if commit and known.state is not S.ONGOING:
+            raise InvalidTxnStateError(
+                f"Transactional id {transactional_id!r}: there is no transaction to commit; it is "
+                f"{known.state.name}."
+            )
+        return False
 
     def fence(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
         """Raise the epoch of an open transaction, so that its producer can do no more in it."""
@@ -203,7 +245,10 @@ class TransactionTable:
         """Abort a fenced transaction; the markers carry the epoch the fence raised it to."""
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX else NO_PRODUCER_ID
         return known._replace(
-            state=S.PREPARE_ABORT, next_producer_id=next_id, last_update_ms=now_ms
+            state=S.PREPARE_ABORT,
+            next_producer_id=next_id,
+            last_update_ms=now_ms,
+            client_version=BY_COORDINATOR,
         )
 
     def complete(self, known: TransactionMetadata, now_ms: int) -> TransactionMetadata:
@@ -227,20 +272,45 @@ class TransactionTable:
         """The metadata, if this producer is the one in force.
 
         Raises:
-            ProducerFencedError: it is not.
+            ProducerFencedError: it is not. (InvalidProducerIdMappingError: another producer id is
+                in force, or none.)
             ConcurrentTransactionsError: it is, and its last transaction is being completed.
         """
         known = self._by_id.get(transactional_id)
         if known is None or known.producer_id != producer_id or known.epoch != epoch:
-            raise ProducerFencedError(
-                f"Transactional id {transactional_id!r}: producer id {producer_id} with epoch "
-                f"{epoch} is not in force"
-                + (f" ({known.producer_id} with {known.epoch} is)" if known is not None else "")
-                + ". Its transaction timed out, or another producer with this id took over. Close "
-                "this one; start again with a new one if no other is running."
-            )
+            raise self._not_in_force(transactional_id, producer_id, epoch)
         self._check_not_prepared(known)
         return known
+
+    def idle_since(self, before_ms: int) -> list[TransactionMetadata]:
+        """Ids without a transaction whose last one ended, or who started, before this time."""
+        return [
+            each
+            for each in self._by_id.values()
+            if each.state in LEGAL_PREVIOUS[S.DEAD] and each.last_update_ms <= before_ms
+        ]
+
+    def forget(self, transactional_id: str) -> None:
+        """The id was idle for long: its tombstone was written."""
+        gone = self._by_id.pop(transactional_id)
+        assert gone.state in LEGAL_PREVIOUS[S.DEAD], gone
+
+    def _not_in_force(
+        self, transactional_id: str, producer_id: int, epoch: int
+    ) -> ProducerFencedError:
+        known = self._by_id.get(transactional_id)
+        kind = ProducerFencedError
+        if known is None or known.producer_id != producer_id:
+            kind = InvalidProducerIdMappingError
+        in_force = "the id is not known, or was forgotten after transactional.id.expiration.ms"
+        if known is not None:
+            in_force = f"{known.producer_id} with {known.epoch} is"
+        return kind(
+            f"Transactional id {transactional_id!r}: producer id {producer_id} with epoch "
+            f"{epoch} is not in force ({in_force}). Its transaction timed out or was terminated, "
+            "or another producer with this id took over. Close this one; start again with a new "
+            "one if no other is running."
+        )
 
     @staticmethod
     def _check_not_prepared(known: TransactionMetadata) -> None:
@@ -252,7 +322,10 @@ class TransactionTable:
 
     @staticmethod
     def _is_repetition(known: TransactionMetadata, producer_id: int, epoch: int) -> bool:
-        """An EndTxn that was answered, but whose answer was lost, comes once more."""
-        if known.previous_producer_id == producer_id:
-            return known.epoch == 0 and epoch >= EPOCH_MAX - 1
+        """An EndTxn that was answered, but whose answer was lost, comes once more; or it comes
+        again while it is being done."""
+        if known.state not in _ENDED or known.client_version == BY_COORDINATOR:
+            return False
+        if known.previous_producer_id == producer_id and known.epoch == 0:
+            return epoch >= EPOCH_MAX - 1
         return known.producer_id == producer_id and known.epoch == epoch + 1

@@ -8,33 +8,33 @@ The order of a commit, and what a crash after each step leaves:
     4. COMPLETE_COMMIT is logged             its fsync rides along with the next one
 
 An abort does the same without step 1. That a transaction is open, and in which partitions, is not
-logged before PREPARE, which names all of them: recovery looks for what is open in the partitions
-themselves. It has to in any case, because data may reach the disk before any record about it does.
+logged before PREPARE, which names all of them: recovery (txn_recovery.py) looks for what is open in
+the partitions themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from millstream.log.config import TRANSACTION_STATE, BrokerConfig
+from millstream.log.config import BrokerConfig
 from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
+from millstream.log.events import event
 from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Partition
 
-from .internal_topic import InternalTopic
 from .partitions import Partitions
 from .producer_ids import ProducerIds
-from .transactions import TransactionTable
-from .txn_records import (
-    TransactionMetadata,
-    TransactionState,
-    decode_key,
-    decode_value,
-    encode_key,
-    encode_value,
-)
+from .txn_expiry import IdExpiry
+from .txn_log import TransactionLog
+from .txn_records import TransactionMetadata, TransactionState
+from .txn_recovery import TransactionRecovery
+
+if TYPE_CHECKING:
+    from millstream.log.stats import TransactionsStats
 
 __all__ = ["TransactionCoordinator"]
 
@@ -60,16 +60,15 @@ class TransactionCoordinator:
         self._partitions = partitions
         self._clock = partitions.clock
         self._producer_ids = producer_ids
-        self._topic = InternalTopic(
-            partitions, TRANSACTION_STATE, config.transaction_state_log_num_partitions
-        )
-        self._table = TransactionTable(timeout_ms_max=config.transaction_max_timeout_ms)
+        self._log = TransactionLog(partitions, config)
+        self.table = self._log.table
+        self.expiry = IdExpiry(self._log, config, partitions.clock)
         self._deadlines: dict[str, int] = {}  # of open transactions, monotonic
         self._ending: dict[str, asyncio.Task[tuple[int, int]]] = {}
-        self._snapshot_bytes = config.internal_topic_snapshot_bytes
         self._stuck: dict[str, StorageError] = {}  # decided, and the disk failed before the end
         self._on_ended = on_ended
         self._on_deadline = on_deadline
+        self._committed = self._aborted = self._timed_out = self._fenced = 0
 
     # Requests
 
@@ -80,25 +79,23 @@ class TransactionCoordinator:
         and its open transaction aborted, before this returns.
 
         Raises:
-            ConfigError: the id or the time-out is none Kafka would take.
+            InvalidRequestError, InvalidTransactionTimeoutError: the id or the time-out is none
+                Kafka would take.
             StorageError: the disk failed.
         """
         await self._reserve_producer_id()
         if transactional_id is None:
             return self._producer_ids.take(), 0
-        await self._topic.create_if_missing()
+        await self._log.create_if_missing()
         while True:
-            await self._wait_for_end(transactional_id)
-            self._check_not_stuck(transactional_id)
-            await self._reserve_producer_id()
-            metadata = self._table.init(
+            await self._when_quiet(transactional_id)
+            metadata = self.table.init(
                 transactional_id, timeout_ms, self._clock.wall_ms(), self._producer_ids.take
             )
             if metadata.state is TransactionState.EMPTY:
-                end = self._log(metadata)
-                await self._topic.durable(*end)
+                await self._log.write_durably(metadata)
                 return metadata.producer_id, metadata.epoch
-            self._start_abort(metadata)
+            self._start_abort(metadata, "another producer took over")
 
     def add_partitions(
         self,
@@ -115,15 +112,13 @@ class TransactionCoordinator:
         """
         self._check_not_ending(transactional_id, producer_id, epoch)
         now_ms = self._clock.wall_ms()
-        metadata = self._table.add_partitions(
+        metadata = self.table.add_partitions(
             transactional_id, producer_id, epoch, partitions, now_ms
         )
         if metadata is not None:
-            self._table.put(metadata)
+            self.table.put(metadata)
             if transactional_id not in self._deadlines:
-                deadline_ms = self._clock.monotonic_ms() + metadata.timeout_ms
-                self._deadlines[transactional_id] = deadline_ms
-                self._on_deadline(deadline_ms)
+                self._set_deadline(transactional_id, metadata.timeout_ms)
 
     def end_txn(
         self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
@@ -133,54 +128,93 @@ class TransactionCoordinator:
 
         Raises:
             ConcurrentTransactionsError: it is being ended already.
-            ProducerFencedError, InvalidTxnStateError: (the task) nothing changed.
+            ProducerFencedError, InvalidTxnStateError: nothing changed; also from the task.
             StorageError: (the task) the disk failed. Before the commit point the transaction is
                 still open; after it the log must be opened again, which finishes what was decided.
         """
-        self._check_not_ending(transactional_id, producer_id, epoch)
+        self._check_not_stuck(transactional_id)
+        if transactional_id in self._ending:
+            self.table.check_end(transactional_id, producer_id, epoch, commit=commit)
+            raise _ending_already(transactional_id)
         ending = self._end(transactional_id, producer_id, epoch, commit=commit)
         return self._own(transactional_id, ending)
 
+    async def terminate(self, transactional_id: str) -> bool:
+        """Abort the open transaction of an id, whoever has it, and fence its producer. One that is
+        being ended ends as was decided.
+
+        Returns:
+            Whether there was one to abort.
+
+        Raises:
+            UnknownTransactionalIdError: there is no such id.
+            StorageError: the disk failed.
+        """
+        from .txn_admin import unknown_id  # only an operator needs it
+
+        await self._when_quiet(transactional_id)
+        known = self.table.get(transactional_id)
+        if known is None:
+            raise unknown_id(transactional_id)
+        if known.state is not TransactionState.ONGOING:
+            return False
+        self._start_abort(self.table.fence(known, self._clock.wall_ms()), "terminated")
+        await self._wait_for_end(transactional_id)
+        self._check_not_stuck(transactional_id)
+        return True
+
     # Time
 
-    def next_deadline_ms(self) -> int | None:
-        """Monotonic time of the next transaction time-out."""
-        return min(self._deadlines.values(), default=None)
+    def next_deadline_ms(self) -> int:
+        """Monotonic time at which `let_time_pass` has something to do: the next time-out of a
+        transaction, exactly, or the next look for ids to forget."""
+        return min((self.expiry.next_look_ms, *self._deadlines.values()))
 
-    async def abort_timed_out(self, now_ms: int) -> None:
-        """Abort what was open longer than its transaction.timeout.ms, and fence its producer."""
+    async def let_time_pass(self, now_ms: int) -> None:
+        """Abort what was open longer than its transaction.timeout.ms, and fence its producer;
+        forget ids that were idle for long.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        await self._abort_timed_out(now_ms)
+        self.expiry.let_time_pass(now_ms, busy=self._ending)
+
+    async def _abort_timed_out(self, now_ms: int) -> None:
         late = [each for each, deadline in self._deadlines.items() if deadline <= now_ms]
         for transactional_id in late:
-            known = self._table.get(transactional_id)
+            await self._reserve_producer_id()
+            known = self.table.get(transactional_id)
             if (
                 transactional_id in self._ending
                 or known is None
                 or known.state is not TransactionState.ONGOING
             ):
-                del self._deadlines[transactional_id]
+                self._deadlines.pop(transactional_id, None)
                 continue
-            await self._reserve_producer_id()
-            self._start_abort(self._table.fence(known, self._clock.wall_ms()))
+            self._timed_out += 1
+            self._start_abort(self.table.fence(known, self._clock.wall_ms()), "timed out")
             await self._wait_for_end(transactional_id)
 
-    @property
-    def open_count(self) -> int:
-        """Transactions that are open."""
-        return len(self._deadlines)
+    def stats(self) -> TransactionsStats:
+        """Where the coordinator stands."""
+        from millstream.log.stats import TransactionsStats  # when it is used
+
+        return TransactionsStats(
+            len(self.table),
+            sum(each.state is TransactionState.ONGOING for each in self.table),
+            len(self._ending),
+            len(self._stuck),
+            self._committed,
+            self._aborted,
+            self._timed_out,
+            self._fenced,
+            self.expiry.expired,
+        )
 
     async def shrink(self) -> None:
-        """Write the state anew where its records have grown, and drop them."""
-        for where in self._topic.grown(self._snapshot_bytes):
-            rows = [
-                each
-                for each in self._table
-                if self._topic.partition_of(each.transactional_id) == where
-            ]
-            await self._topic.replace_state(
-                where,
-                [encode_key(each.transactional_id) for each in rows],
-                [encode_value(each) for each in rows],
-            )
+        """Keep the state's topic from growing for ever."""
+        await self._log.shrink()
 
     async def close(self) -> None:
         """Let every transaction that is ending end."""
@@ -191,63 +225,15 @@ class TransactionCoordinator:
     # Recovery
 
     async def recover(self) -> None:
-        """Read the state, finish what was prepared, abort what was open.
+        """Read the state, finish what was prepared, abort what was open."""
+        await TransactionRecovery(self._log, self._partitions, self, self._clock).run()
+        self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
 
-        No producer outlives the process that had the log open, so nothing open can still end well.
-        """
-        self._load()
-        open_now = self._open_transactions()
-        for metadata in self._table:
-            if metadata.is_prepared:
-                await self._complete_prepared(metadata, open_now.get(metadata.producer_id, {}))
-        open_now = self._open_transactions()
-        for metadata in self._table:
-            found = open_now.pop(metadata.producer_id, {})
-            if found or metadata.state is TransactionState.ONGOING:
-                await self._abort_found(metadata, found)
-        for producer_id, found in open_now.items():
-            await self._write_markers(producer_id, max(found.values()) + 1, found, commit=False)
-
-    def _load(self) -> None:
-        newest: dict[bytes | None, bytes | None] = {}
-        for topic_partition in self._topic.load():
-            for _, columns in self._topic.scan(topic_partition):
-                newest.update(zip(columns.keys, columns.values, strict=True))
-        for key, value in newest.items():
-            transactional_id = decode_key(key or b"")
-            if transactional_id is not None and value is not None:
-                self._table.restore(decode_value(transactional_id, value))
-
-    def _open_transactions(self) -> dict[int, dict[TopicPartition, int]]:
-        """Producer id -> partition -> epoch, of every transaction open in a partition."""
-        found: dict[int, dict[TopicPartition, int]] = {}
-        for partition in self._partitions:
-            for producer_id, epoch in partition.open_transactions().items():
-                found.setdefault(producer_id, {})[partition.topic_partition] = epoch
-        return found
-
-    async def _complete_prepared(
-        self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
-    ) -> None:
-        """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
-        open with that epoch already is the next transaction, before which the COMPLETE record was
-        lost with the page cache. It must not get the last one's marker."""
-        missing = {each for each, epoch in found.items() if epoch < metadata.epoch}
-        commit = metadata.state is TransactionState.PREPARE_COMMIT
-        await self._write_markers(metadata.producer_id, metadata.epoch, missing, commit=commit)
-        self._log(self._table.complete(metadata, self._clock.wall_ms()))
-
-    async def _abort_found(
-        self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
-    ) -> None:
-        fenced = metadata._replace(
-            state=TransactionState.PREPARE_ABORT,
-            epoch=max(metadata.epoch, *found.values(), 0) + 1,
-            partitions=metadata.partitions.union(found),
-        )
+    async def abort(self, metadata: TransactionMetadata) -> None:
+        """Abort what recovery found open; `metadata` has its partitions and the markers' epoch."""
         await self._reserve_producer_id()
         await self._finish(
-            self._table.prepare_abort(fenced, self._clock.wall_ms(), self._producer_ids.take)
+            self.table.prepare_abort(metadata, self._clock.wall_ms(), self._producer_ids.take)
         )
 
     # Steps
@@ -256,7 +242,7 @@ class TransactionCoordinator:
         self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
     ) -> tuple[int, int]:
         await self._reserve_producer_id()
-        prepared = self._table.prepare_end(
+        prepared = self.table.prepare_end(
             transactional_id,
             producer_id,
             epoch,
@@ -265,7 +251,7 @@ class TransactionCoordinator:
             new_producer_id=self._producer_ids.take,
         )
         if prepared is None:
-            known = self._table.get(transactional_id)
+            known = self.table.get(transactional_id)
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
         if commit:
@@ -274,21 +260,30 @@ class TransactionCoordinator:
 
     async def _finish(self, prepared: TransactionMetadata) -> tuple[int, int]:
         """From the decision to the end: log it, write the markers, log that they are written."""
-        await self._topic.durable(*self._log(prepared))
-        await self._write_markers(
+        await self._log.write_durably(prepared)
+        await self.write_markers(
             prepared.producer_id,
             prepared.epoch,
             prepared.partitions,
             commit=prepared.state is TransactionState.PREPARE_COMMIT,
         )
-        completed = self._table.complete(prepared, self._clock.wall_ms())
-        self._log(completed)
+        completed = self.table.complete(prepared, self._clock.wall_ms())
+        self._log.write(completed)
         self._deadlines.pop(prepared.transactional_id, None)
+        if completed.state is TransactionState.COMPLETE_COMMIT:
+            self._committed += 1
+        else:
+            self._aborted += 1
         return completed.producer_id, completed.epoch
 
-    async def _write_markers(
+    async def write_markers(
         self, producer_id: int, epoch: int, partitions: Iterable[TopicPartition], *, commit: bool
     ) -> None:
+        """End a producer's transaction in these partitions, durably.
+
+        Raises:
+            StorageError: the disk failed; some markers may be there.
+        """
         written = []
         for topic_partition in sorted(partitions):
             try:
@@ -305,10 +300,20 @@ class TransactionCoordinator:
         await self._partitions.flusher.flush(self._existing(written))
         self._on_ended(producer_id, commit)
 
-    def _start_abort(self, fenced: TransactionMetadata) -> None:
-        self._table.put(fenced)
+    def _start_abort(self, fenced: TransactionMetadata, why: str) -> None:
+        self._fenced += why != "timed out"
+        event(
+            "transaction aborted",
+            logging.WARNING,
+            transactional_id=fenced.transactional_id,
+            producer_id=fenced.producer_id,
+            epoch=fenced.epoch,
+            partitions=len(fenced.partitions),
+            reason=why,
+        )
+        self.table.put(fenced)
         self._deadlines.pop(fenced.transactional_id, None)
-        prepared = self._table.prepare_abort(fenced, self._clock.wall_ms(), self._producer_ids.take)
+        prepared = self.table.prepare_abort(fenced, self._clock.wall_ms(), self._producer_ids.take)
         self._own(fenced.transactional_id, self._finish(prepared))
 
     def _own(
@@ -321,9 +326,15 @@ class TransactionCoordinator:
         def ended(task: asyncio.Task[tuple[int, int]]) -> None:
             del self._ending[transactional_id]
             error = None if task.cancelled() else task.exception()
-            known = self._table.get(transactional_id)
+            known = self.table.get(transactional_id)
             if isinstance(error, StorageError) and known is not None and known.is_prepared:
                 self._stuck[transactional_id] = error
+            elif (
+                known is not None
+                and known.state is TransactionState.ONGOING
+                and transactional_id not in self._deadlines
+            ):
+                self._set_deadline(transactional_id, 0)  # it passed while the end was tried
 
         task.add_done_callback(ended)
         return task
@@ -331,16 +342,25 @@ class TransactionCoordinator:
     def _check_not_ending(self, transactional_id: str, producer_id: int, epoch: int) -> None:
         self._check_not_stuck(transactional_id)
         if transactional_id in self._ending:
-            self._table.check(transactional_id, producer_id, epoch)
-            raise ConcurrentTransactionsError(
-                f"Transactional id {transactional_id!r}: the transaction is being ended; wait for "
-                "that first."
-            )
+            self.table.check(transactional_id, producer_id, epoch)
+            raise _ending_already(transactional_id)
+
+    def _set_deadline(self, transactional_id: str, after_ms: int) -> None:
+        deadline_ms = self._clock.monotonic_ms() + after_ms
+        self._deadlines[transactional_id] = deadline_ms
+        self._on_deadline(deadline_ms)
 
     async def _wait_for_end(self, transactional_id: str) -> None:
         while transactional_id in self._ending:
             await asyncio.wait([self._ending[transactional_id]])
             await asyncio.sleep(0)  # let `ended` see it
+
+    async def _when_quiet(self, transactional_id: str) -> None:
+        """Wait until no end of it runs and a producer id is at hand, both at the same moment."""
+        while transactional_id in self._ending or self._producer_ids.is_empty:
+            await self._wait_for_end(transactional_id)
+            await self._reserve_producer_id()
+        self._check_not_stuck(transactional_id)
 
     def _check_not_stuck(self, transactional_id: str) -> None:
         error = self._stuck.get(transactional_id)
@@ -355,15 +375,6 @@ class TransactionCoordinator:
         if self._producer_ids.is_empty:
             await self._partitions.run_on_disk(self._producer_ids.fill)
 
-    def _log(self, metadata: TransactionMetadata) -> tuple[TopicPartition, int]:
-        """Append the step; it counts from now on. Returns what must become durable."""
-        topic_partition = self._topic.partition_of(metadata.transactional_id)
-        end = self._topic.append(
-            topic_partition, [encode_key(metadata.transactional_id)], [encode_value(metadata)]
-        )
-        self._table.put(metadata)
-        return topic_partition, end
-
     def _existing(self, partitions: Iterable[TopicPartition]) -> list[Partition]:
         """Those that were not deleted meanwhile."""
         found = []
@@ -371,3 +382,10 @@ class TransactionCoordinator:
             with suppress(UnknownTopicError):
                 found.append(self._partitions.partition(topic_partition))
         return found
+
+
+def _ending_already(transactional_id: str) -> ConcurrentTransactionsError:
+    return ConcurrentTransactionsError(
+        f"Transactional id {transactional_id!r}: the transaction is being ended; wait for that "
+        "first."
+    )

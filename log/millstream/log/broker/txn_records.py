@@ -4,8 +4,8 @@
     value  int16 version, int64 producerId, int16 producerEpoch, int32 timeoutMs, int8 state,
            partitions [topic, [int32]], int64 lastUpdateMs, int64 startMs
            version 0: plain strings and arrays; version 1: compact ones, and tagged fields:
-           0 previousProducerId, 1 nextProducerId, 2 clientTransactionVersion (2: the epoch is
-           bumped with every transaction, KIP-890)
+           0 previousProducerId, 1 nextProducerId, 2 clientTransactionVersion (2: ended by its
+           producer, KIP-890; 0: by the coordinator)
 
 Version 1 is written, both are read. A null value is a tombstone: the id is forgotten.
 """
@@ -21,6 +21,8 @@ from millstream.log.record import TopicPartition
 from .primitives import Reader, Writer
 
 __all__ = [
+    "BY_COORDINATOR",
+    "BY_PRODUCER",
     "NO_PRODUCER_ID",
     "TransactionMetadata",
     "TransactionState",
@@ -34,7 +36,10 @@ NO_PRODUCER_ID = -1
 _KEY_VERSION = 0
 _VERSION = 1
 _TAG_PREVIOUS, _TAG_NEXT, _TAG_CLIENT_VERSION = 0, 1, 2
-_CLIENT_VERSION = 2
+
+BY_PRODUCER, BY_COORDINATOR = 2, 0
+"""Who ended a transaction, as the transaction version Kafka keeps for it. A producer may repeat the
+end of its own; one whose transaction was ended for it is fenced."""
 
 
 class TransactionState(IntEnum):
@@ -76,6 +81,7 @@ class TransactionMetadata(NamedTuple):
     start_ms: int = -1
     previous_producer_id: int = NO_PRODUCER_ID
     next_producer_id: int = NO_PRODUCER_ID
+    client_version: int = BY_PRODUCER
 
     @property
     def is_prepared(self) -> bool:
@@ -112,7 +118,7 @@ def encode_value(metadata: TransactionMetadata) -> bytes:
             writer.int32(partition)
         writer.uvarint(0)
     writer.int64(metadata.last_update_ms).int64(metadata.start_ms)
-    tagged = {_TAG_CLIENT_VERSION: Writer().int16(_CLIENT_VERSION).data}
+    tagged = {_TAG_CLIENT_VERSION: Writer().int16(metadata.client_version).data}
     for tag, producer_id in (
         (_TAG_PREVIOUS, metadata.previous_producer_id),
         (_TAG_NEXT, metadata.next_producer_id),
@@ -155,11 +161,18 @@ def decode_value(transactional_id: str, data: bytes) -> TransactionMetadata:
         start_ms,
         _tagged_id(tagged, _TAG_PREVIOUS, what),
         _tagged_id(tagged, _TAG_NEXT, what),
+        _tagged_version(tagged, what),
     )
 
 
 def _tagged_id(tagged: dict[int, bytes], tag: int, what: str) -> int:
     return Reader(tagged[tag], what).int64() if tag in tagged else NO_PRODUCER_ID
+
+
+def _tagged_version(tagged: dict[int, bytes], what: str) -> int:
+    if _TAG_CLIENT_VERSION not in tagged:
+        return BY_COORDINATOR
+    return Reader(tagged[_TAG_CLIENT_VERSION], what).int16()
 
 
 def _read_plain(reader: Reader) -> frozenset[TopicPartition]:

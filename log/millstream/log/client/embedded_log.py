@@ -12,7 +12,15 @@ from millstream.log.clock import Clock, SystemClock
 from millstream.log.config import BrokerConfig, Durability
 from millstream.log.errors import LogClosedError
 from millstream.log.interface import Isolation, OffsetReset
-from millstream.log.record import OffsetAndMetadata, TopicDescription, TopicPartition
+from millstream.log.record import (
+    HangingTransaction,
+    OffsetAndMetadata,
+    ProducerDescription,
+    TopicDescription,
+    TopicPartition,
+    TransactionDescription,
+    TransactionListing,
+)
 from millstream.log.settings import SettingValue
 from millstream.log.storage.files import Files
 
@@ -22,7 +30,7 @@ from .producer import EmbeddedProducer
 from .settings import ConsumerConfig, ProducerConfig
 
 if TYPE_CHECKING:
-    from .stats import LogStats
+    from millstream.log.stats import LogStats
 
 __all__ = ["EmbeddedLog"]
 
@@ -163,6 +171,59 @@ class EmbeddedLog:
         """Forget a group and its offsets."""
         await self._broker.offsets.delete_group(group)
 
+    async def transactions(
+        self,
+        *,
+        states: Collection[str] = (),
+        producer_ids: Collection[int] = (),
+        open_longer_than_ms: int = -1,
+    ) -> list[TransactionListing]:
+        """Every transactional id that passes the filters; see `Log.transactions`."""
+        from millstream.log.broker.txn_admin import listings
+
+        return listings(
+            self._broker.transactions.table,
+            self._clock.wall_ms(),
+            states=states,
+            producer_ids=producer_ids,
+            open_longer_than_ms=open_longer_than_ms,
+        )
+
+    async def describe_transaction(self, transactional_id: str) -> TransactionDescription:
+        """One transactional id. Raises UnknownTransactionalIdError."""
+        from millstream.log.broker.txn_admin import description
+
+        return description(self._broker.transactions.table, transactional_id)
+
+    async def terminate_transaction(self, transactional_id: str) -> bool:
+        """Abort the open transaction of an id; see `Log.terminate_transaction`."""
+        return await self._broker.transactions.terminate(transactional_id)
+
+    async def describe_producers(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, list[ProducerDescription]]:
+        """What these partitions remember of their producers."""
+        log = self._broker.partitions
+        return {each: log.partition(each).describe_producers() for each in partitions}
+
+    async def hanging_transactions(
+        self,
+        partitions: Collection[TopicPartition] | None = None,
+        *,
+        open_longer_than_ms: int = 900_000,
+    ) -> list[HangingTransaction]:
+        """Transactions that are open for long; see `Log.hanging_transactions`."""
+        from millstream.log.broker.txn_admin import hanging
+
+        log = self._broker.partitions
+        return hanging(
+            self._broker.transactions.table,
+            log,
+            [each.topic_partition for each in log] if partitions is None else partitions,
+            self._clock.wall_ms(),
+            open_longer_than_ms=open_longer_than_ms,
+        )
+
     def producer(
         self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
     ) -> EmbeddedProducer:
@@ -199,7 +260,7 @@ class EmbeddedLog:
 
     def stats(self) -> LogStats:
         """Where this log stands."""
-        from .stats import LogStats  # a dataclass costs a millisecond: when it is used
+        from millstream.log.stats import LogStats  # when it is used
 
         broker = self._broker
         partitions = list(broker.partitions)
@@ -211,9 +272,11 @@ class EmbeddedLog:
             sum(each.unflushed for each in partitions),
             sum(each.failed for each in partitions),
             broker.partitions.waiting_fetches,
-            broker.transactions.open_count,
+            broker.transactions.stats().open,
             len(groups),
             sum(len(each.members) for each in groups),
+            len(self._producers),
+            len(self._consumers),
         )
 
     async def close(self) -> None:

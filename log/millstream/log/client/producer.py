@@ -30,7 +30,7 @@ from .settings import ProducerConfig
 from .transaction import ProducerTransaction
 
 if TYPE_CHECKING:
-    from .stats import ProducerStats
+    from millstream.log.stats import ProducerStats
 
 __all__ = ["EmbeddedProducer"]
 
@@ -209,7 +209,7 @@ class EmbeddedProducer:
 
     def stats(self) -> ProducerStats:
         """Where this producer stands."""
-        from .stats import ProducerStats  # a dataclass costs a millisecond: when it is used
+        from millstream.log.stats import ProducerStats  # when it is used
 
         identity = self._accumulator.identity
         return ProducerStats(
@@ -233,6 +233,7 @@ class EmbeddedProducer:
                 await self._accumulator.flush()
         finally:
             await self._transaction.settle()
+            self._transaction.release()
             self._accumulator.drop(LogClosedError("The producer was closed before this was sent."))
             self._on_close(self)
 

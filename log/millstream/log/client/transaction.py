@@ -48,6 +48,7 @@ class ProducerTransaction:
         self._open = False
         self._ending: asyncio.Task[tuple[int, int]] | None = None
         self._fatal: LogError | None = None
+        self._holds_id = False
 
     @property
     def is_open(self) -> bool:
@@ -67,6 +68,15 @@ class ProducerTransaction:
                         self._transactional_id, self._timeout_ms
                     )
                     self._start_epoch(producer_id, epoch)
+                    if self._transactional_id is not None:
+                        self._broker.transactions.expiry.hold(self._transactional_id)
+                        self._holds_id = True
+
+    def release(self) -> None:
+        """The producer is closed: its transactional id may be forgotten in time."""
+        if self._holds_id and self._transactional_id is not None:
+            self._holds_id = False
+            self._broker.transactions.expiry.release(self._transactional_id)
 
     def begin(self) -> None:
         """Raises InvalidTxnStateError when one is open or the producer is not transactional."""

@@ -14,7 +14,7 @@ from millstream.log.config import Durability, TopicConfig
 from millstream.log.errors import OffsetOutOfRangeError, StorageError
 from millstream.log.format.codec import BatchHeader, parse_header
 from millstream.log.format.control import encode_control_batch
-from millstream.log.record import TopicPartition
+from millstream.log.record import ProducerDescription, TopicPartition
 
 from .appending import as_stored, check_for_append, placed
 from .files import Files
@@ -131,10 +131,6 @@ class Partition(ReadablePartition):
             coordinator_epoch=coordinator_epoch,
             timestamp=now_ms,
         )
-        try:
-            self._segments.active.txn_index.entries()  # later nothing may stop the note of an abort
-        except OSError as error:
-            raise self._unreadable(error) from error
         header = self._write(batch, parse_header(batch), now_ms)
         ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
         if ended is not None and not commit:
@@ -170,10 +166,6 @@ class Partition(ReadablePartition):
         thread."""
         return self._unsynced.take_dropped()
 
-    def drop_again(self, segment: Segment) -> None:
-        """It was taken and could not be removed. Any thread."""
-        self._unsynced.drop_again(segment)
-
     def has_open_transaction(self, producer_id: int) -> bool:
         """Whether this producer has written to the partition and neither committed nor aborted."""
         return producer_id in self._producers.open_transactions
@@ -181,6 +173,10 @@ class Partition(ReadablePartition):
     def open_transactions(self) -> dict[int, int]:
         """Producer id -> epoch, of every transaction that is open here."""
         return self._producers.open_epochs()
+
+    def describe_producers(self) -> list[ProducerDescription]:
+        """What is remembered of every producer that wrote here, by id."""
+        return self._producers.describe()
 
     def expire_producers(self, before_ms: int) -> None:
         """Forget producers that wrote nothing since this time (producer.id.expiration.ms)."""

@@ -24,7 +24,7 @@ from millstream.log.errors import (
     OutOfOrderSequenceError,
 )
 from millstream.log.format.codec import BatchHeader
-from millstream.log.record import TopicPartition
+from millstream.log.record import ProducerDescription, TopicPartition
 
 __all__ = ["BatchSequence", "EndedTransaction", "ProducerEntry", "ProducerState"]
 
@@ -198,6 +198,25 @@ class ProducerState:
     def open_epochs(self) -> dict[int, int]:
         """Producer id -> epoch, of every open transaction."""
         return {each: self.producers[each].epoch for each in self.open_transactions}
+
+    def describe(self) -> list[ProducerDescription]:
+        """Every producer that is remembered, by id."""
+        return [
+            ProducerDescription(
+                producer_id,
+                entry.epoch,
+                entry.batches[-1].last_sequence if entry.batches else -1,
+                entry.last_timestamp,
+                entry.coordinator_epoch if entry.coordinator_epoch >= 0 else None,
+                self.open_transactions.get(producer_id),
+            )
+            for producer_id, entry in sorted(self.producers.items())
+        ]
+
+    def seen(self, now_ms: int) -> None:
+        """Every producer counts as heard of now: a log that was closed heard nobody."""
+        for entry in self.producers.values():
+            entry.last_seen_ms = now_ms
 
     def expire(self, before_ms: int) -> None:
         """Forget producers silent since before this time, except those in a transaction."""

@@ -1,0 +1,91 @@
+"""What opening a log does with transactions: finish what was prepared, abort what was open.
+
+No producer outlives the process that had the log open, so nothing open can still end well. What is
+open is looked for in the partitions themselves, because data may reach the disk before any record
+about it does.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from millstream.log.clock import Clock
+from millstream.log.record import TopicPartition
+
+from .partitions import Partitions
+from .txn_log import TransactionLog
+from .txn_records import TransactionMetadata, TransactionState
+
+__all__ = ["TransactionRecovery"]
+
+
+class Ends(Protocol):
+    """How transactions end; the coordinator's own steps."""
+
+    async def write_markers(
+        self, producer_id: int, epoch: int, partitions: set[TopicPartition], *, commit: bool
+    ) -> None: ...
+    async def abort(self, metadata: TransactionMetadata) -> None: ...
+
+
+class TransactionRecovery:
+    """Runs once, before the first producer comes."""
+
+    def __init__(
+        self, log: TransactionLog, partitions: Partitions, ends: Ends, clock: Clock
+    ) -> None:
+        self._log = log
+        self._partitions = partitions
+        self._ends = ends
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Read the state and end every transaction.
+
+        Raises:
+            CorruptRecordError: names the partition and the offset.
+            StorageError: the disk failed; opening again goes on.
+        """
+        self._log.load()
+        open_now = self._open_transactions()
+        for metadata in self._log.table:
+            if metadata.is_prepared:
+                await self._complete_prepared(metadata, open_now.get(metadata.producer_id, {}))
+        open_now = self._open_transactions()
+        for metadata in self._log.table:
+            found = open_now.pop(metadata.producer_id, {})
+            if found or metadata.state is TransactionState.ONGOING:
+                await self._abort_found(metadata, found)
+        for producer_id, found in open_now.items():
+            epoch = max(found.values()) + 1
+            await self._ends.write_markers(producer_id, epoch, set(found), commit=False)
+
+    def _open_transactions(self) -> dict[int, dict[TopicPartition, int]]:
+        """Producer id -> partition -> epoch, of every transaction open in a partition."""
+        found: dict[int, dict[TopicPartition, int]] = {}
+        for partition in self._partitions:
+            for producer_id, epoch in partition.open_transactions().items():
+                found.setdefault(producer_id, {})[partition.topic_partition] = epoch
+        return found
+
+    async def _complete_prepared(
+        self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
+    ) -> None:
+        """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
+        open with that epoch already is the next transaction, before which the COMPLETE record was
+        lost with the page cache. It must not get the last one's marker."""
+        missing = {each for each, epoch in found.items() if epoch < metadata.epoch}
+        commit = metadata.state is TransactionState.PREPARE_COMMIT
+        await self._ends.write_markers(metadata.producer_id, metadata.epoch, missing, commit=commit)
+        self._log.write(self._log.table.complete(metadata, self._clock.wall_ms()))
+
+    async def _abort_found(
+        self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
+    ) -> None:
+        await self._ends.abort(
+            metadata._replace(
+                state=TransactionState.PREPARE_ABORT,
+                epoch=max(metadata.epoch, *found.values(), 0) + 1,
+                partitions=metadata.partitions.union(found),
+            )
+        )
