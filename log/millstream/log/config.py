@@ -200,8 +200,21 @@ class BrokerConfig:
         "Bytes an internal topic grows before its state is written anew and the rest is dropped.",
         minimum=1 << 16,
     )
+    log_cleaner_backoff_ms: int = setting(
+        15_000, "Milliseconds between two looks for something to compact.", minimum=1
+    )
+    log_cleaner_dedupe_buffer_size: int = setting(
+        32 << 20,
+        "Bytes for the keys of one compaction. Kafka takes 128 MiB of a machine of its own; here "
+        "the memory is the application's, and more keys only take more passes.",
+        minimum=1 << 16,
+    )
+    log_cleaner_enable: bool = setting(True, "Whether topics are compacted.")
     log_flush_offset_checkpoint_interval_ms: int = setting(
         60_000, "Milliseconds; what recovery has to scan after a crash.", minimum=1_000
+    )
+    log_retention_check_interval_ms: int = setting(
+        300_000, "Milliseconds between two looks for records to delete.", minimum=1
     )
     num_partitions: int = setting(
         1,
@@ -212,6 +225,9 @@ class BrokerConfig:
     offset_metadata_max_bytes: int = setting(4096, "Bytes of the note on an offset.", minimum=0)
     offsets_topic_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
+    )
+    producer_id_expiration_check_interval_ms: int = setting(
+        600_000, "Milliseconds between two looks for producers to forget.", minimum=1
     )
     producer_id_expiration_ms: int = setting(
         _DAY_MS,
