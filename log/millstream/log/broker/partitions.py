@@ -10,7 +10,7 @@ watermark passed it: after an fsync that covers it, or at once with durability="
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
@@ -24,6 +24,7 @@ from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 from .catalog import Catalog
 from .disk_threads import DiskThreads
 from .flusher import Flusher
+from .to_the_end import to_the_end
 from .topics import Topic, new_topic
 from .waiting import WaitingFetches
 
@@ -59,6 +60,8 @@ class Partitions:
         self.flusher = Flusher(threads, self._readable_end_moved)
         self.on_partitions_added: set[Callable[[str], None]] = set()
         """Called with the name of a topic that has more partitions than before."""
+        self.release: Callable[[Collection[TopicPartition]], Awaitable[None]] = _nothing_to_release
+        """Awaited before the folders of closed partitions go: nobody must use their files."""
         self._changing = asyncio.Lock()  # topics are changed one at a time
         self._closed = False
 
@@ -90,7 +93,7 @@ class Partitions:
                 return self._catalog.topics.get(name)
             self._catalog.topics.check_absent(name)
             now_ms = self.clock.wall_ms()
-            await _to_the_end(self._threads.run(lambda: self._catalog.create(topic, now_ms)))
+            await to_the_end(self._threads.run(lambda: self._catalog.create(topic, now_ms)))
         return topic
 
     async def alter_topic(
@@ -105,7 +108,7 @@ class Partitions:
             self._check_open()
             before = self._catalog.topics.get(name)
             topic = before.altered(config, partitions)
-            await _to_the_end(self._alter(topic))
+            await to_the_end(self._alter(topic))
             if topic.partitions > before.partitions:
                 for listener in list(self.on_partitions_added):
                     listener(name)
@@ -128,7 +131,7 @@ class Partitions:
         self._check_open()
         async with self._changing:
             self._check_open()
-            await _to_the_end(self._delete(self._catalog.topics.get(name)))
+            await to_the_end(self._delete(self._catalog.topics.get(name)))
 
     async def _delete(self, topic: Topic) -> None:
         await self._threads.run(lambda: self._catalog.forget(topic.name))
@@ -138,6 +141,7 @@ class Partitions:
             self.flusher.forget(topic_partition, gone)
             self._waiting.wake(topic_partition)
         await self.flusher.settle(set(topic.topic_partitions()))
+        await self.release(set(topic.topic_partitions()))
         await self._threads.run(lambda: self._catalog.remove(topic, detached))
 
     # Records
@@ -268,7 +272,7 @@ class Partitions:
     async def run_on_disk(self, work: Callable[[], T]) -> T:
         """Run blocking disk work where it belongs, while no topic is changed."""
         async with self._changing:
-            return await _to_the_end(self._threads.run(work))
+            return await to_the_end(self._threads.run(work))
 
     async def checkpoint(self) -> None:
         """Write down how far recovery need not look, and remove files nobody needs."""
@@ -288,7 +292,7 @@ class Partitions:
         finally:
             try:
                 async with self._changing:
-                    await _to_the_end(self._threads.run(lambda: self._catalog.close(clean=clean)))
+                    await to_the_end(self._threads.run(lambda: self._catalog.close(clean=clean)))
             finally:
                 self._threads.close()
 
@@ -300,16 +304,5 @@ class Partitions:
         self._waiting.wake(partition.topic_partition)
 
 
-async def _to_the_end(work: Coroutine[None, None, T]) -> T:
-    """Wait for `work` however often the waiting is cancelled: it holds a lock on what it changes,
-    and half a change must not be seen."""
-    task = asyncio.get_running_loop().create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    return task.result()
+async def _nothing_to_release(_closed: Collection[TopicPartition]) -> None:
+    """Only a cleaner uses files of partitions behind their backs."""

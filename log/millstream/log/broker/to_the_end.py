@@ -1,0 +1,32 @@
+"""Work that must not be left half done because whoever waits for it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+__all__ = ["to_the_end"]
+
+T = TypeVar("T")
+
+
+async def to_the_end(
+    work: Coroutine[None, None, T], *, on_cancel: Callable[[], None] | None = None
+) -> T:
+    """Wait for `work` however often the waiting is cancelled, and be cancelled then.
+
+    `on_cancel` may ask the work to end soon.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()
