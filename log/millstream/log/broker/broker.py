@@ -69,6 +69,7 @@ class Broker:
             self.partitions, CONSUMER_OFFSETS, config.offsets_topic_num_partitions
         )
         self.groups = GroupCoordinator(topic, config, clock, on_deadline=self._deadline_set)
+        self.partitions.on_partitions_added.add(self.groups.on_partitions_added)
         self.offsets = OffsetCoordinator(
             self.partitions, topic, self.groups, self.transactions, config
         )
