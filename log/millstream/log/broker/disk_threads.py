@@ -58,16 +58,20 @@ class DiskThreads:
             ended(error)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` and wait for it. A cancelled wait waits all the same: the work cannot be
-        stopped, and its result must not be lost."""
+        """Run `work` and wait for it. A cancelled wait waits all the same, however often it is
+        cancelled: the work cannot be stopped, and its result must not be lost."""
         if self._pool is None:
             return work()
         future = self._loop.run_in_executor(self._pool, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled from future.exception()
+        return future.result()
 
     def close(self) -> None:
         """Let running work end and stop the threads."""

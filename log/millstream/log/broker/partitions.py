@@ -93,7 +93,7 @@ class Partitions:
                 return self._catalog.topics.get(name)
             self._catalog.topics.check_absent(name)
             now_ms = self.clock.wall_ms()
-            await to_the_end(self._threads.run(lambda: self._catalog.create(topic, now_ms)))
+            await self._threads.run(lambda: self._catalog.create(topic, now_ms))
         return topic
 
     async def alter_topic(
@@ -272,7 +272,7 @@ class Partitions:
     async def run_on_disk(self, work: Callable[[], T]) -> T:
         """Run blocking disk work where it belongs, while no topic is changed."""
         async with self._changing:
-            return await to_the_end(self._threads.run(work))
+            return await self._threads.run(work)
 
     async def checkpoint(self) -> None:
         """Write down how far recovery need not look, and remove files nobody needs."""
@@ -292,7 +292,7 @@ class Partitions:
         finally:
             try:
                 async with self._changing:
-                    await to_the_end(self._threads.run(lambda: self._catalog.close(clean=clean)))
+                    await self._threads.run(lambda: self._catalog.close(clean=clean))
             finally:
                 self._threads.close()
 
