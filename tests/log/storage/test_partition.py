@@ -320,7 +320,7 @@ def test_closing_during_a_flush_waits_with_the_files() -> None:
 def test_expired_producers_are_forgotten() -> None:
     partition = fresh()
     partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0, timestamp=5), NOW_MS)
-    partition.expire_producers(NOW_MS)
+    partition.expire_producers(NOW_MS - 1)
     assert partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0), NOW_MS).duplicate
-    partition.expire_producers(NOW_MS + 1)
+    partition.expire_producers(NOW_MS)
     assert not partition.append(batch([b"a"], producer_id=1, epoch=0, sequence=0), NOW_MS).duplicate

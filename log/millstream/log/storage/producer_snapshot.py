@@ -6,7 +6,8 @@
                                   int32 coordinator epoch    int64 first offset of its transaction
 
 It describes the batches below OFFSET. Of the five batches remembered only the last one is kept, as
-in Kafka; -1 stands for none. Written when a segment is closed and at a clean stop; a snapshot that
+in Kafka; -1 stands for none. The timestamp is when the producer was last heard of, by this log's
+clock: producer.id.expiration.ms counts from it, and records may carry times of years ago. Written when a segment is closed and at a clean stop; a snapshot that
 a crash damaged is told by its checksum and ignored.
 """
 
@@ -48,7 +49,7 @@ def _encode_entry(entry: ProducerEntry, first_offset: int) -> bytes:
         last.last_sequence if last else NONE,
         last.last_offset if last else NONE,
         last.last_offset - last.first_offset if last else 0,
-        entry.last_timestamp,
+        entry.last_seen_ms,
         entry.coordinator_epoch,
         first_offset,
     )
@@ -84,7 +85,7 @@ def decode_snapshot(data: bytes, path: str, topic_partition: TopicPartition) -> 
 
 def _entry_of(fields: tuple[int, ...]) -> ProducerEntry:
     producer_id, epoch, last_sequence, last_offset, delta, timestamp, coordinator, _ = fields
-    entry = ProducerEntry(producer_id, epoch, coordinator, timestamp)
+    entry = ProducerEntry(producer_id, epoch, coordinator, timestamp, timestamp)
     if last_offset != NONE:
         first_sequence = (last_sequence - delta) % SEQUENCES
         entry.batches.append(

@@ -213,15 +213,16 @@ class ProducerState:
             for producer_id, entry in sorted(self.producers.items())
         ]
 
-    def seen(self, now_ms: int) -> None:
-        """Every producer counts as heard of now: a log that was closed heard nobody."""
+    def seen_by(self, now_ms: int) -> None:
+        """Nobody was heard of later than now, whatever a snapshot says: the clock may have been
+        set back since."""
         for entry in self.producers.values():
-            entry.last_seen_ms = now_ms
+            entry.last_seen_ms = min(entry.last_seen_ms, now_ms)
 
     def expire(self, before_ms: int) -> None:
-        """Forget producers silent since before this time, except those in a transaction."""
+        """Forget producers silent since this time, except those in a transaction."""
         for producer_id, entry in list(self.producers.items()):
-            if entry.last_seen_ms < before_ms and producer_id not in self.open_transactions:
+            if entry.last_seen_ms <= before_ms and producer_id not in self.open_transactions:
                 del self.producers[producer_id]
 
     def _check_epoch(self, entry: ProducerEntry, producer_epoch: int) -> None:
