@@ -17,6 +17,7 @@ from .record import (
     HangingTransaction,
     Headers,
     OffsetAndMetadata,
+    PartitionDescription,
     ProducerDescription,
     Record,
     RecordBatch,
@@ -240,6 +241,14 @@ class Log(Protocol):
 
     async def describe_topic(self, name: str) -> TopicDescription:
         """Raises UnknownTopicError when there is none of this name."""
+        ...
+
+    async def describe_partitions(self, topic: str) -> list[PartitionDescription]:
+        """Every partition of a topic: its offsets, and what it takes on the disk.
+
+        Raises:
+            UnknownTopicError, StorageError
+        """
         ...
 
     async def beginning_offsets(

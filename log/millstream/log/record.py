@@ -19,6 +19,7 @@ __all__ = [
     "Headers",
     "MemberDescription",
     "OffsetAndMetadata",
+    "PartitionDescription",
     "ProducerDescription",
     "Record",
     "RecordBatch",
@@ -182,6 +183,19 @@ class TopicDescription:
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
     overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+class PartitionDescription(NamedTuple):
+    """One partition, as `Log.describe_partitions` answers it: its four offsets, and the bytes and
+    number of its segments."""
+
+    partition: int
+    log_start_offset: int
+    last_stable_offset: int
+    high_watermark: int
+    log_end_offset: int
+    size_bytes: int
+    segments: int
 
 
 class TransactionListing(NamedTuple):

@@ -15,6 +15,7 @@ from millstream.log.interface import Isolation, OffsetReset
 from millstream.log.record import (
     HangingTransaction,
     OffsetAndMetadata,
+    PartitionDescription,
     ProducerDescription,
     TopicDescription,
     TopicPartition,
@@ -131,6 +132,14 @@ class EmbeddedLog:
     async def describe_topic(self, name: str) -> TopicDescription:
         """Raises UnknownTopicError."""
         return self._broker.partitions.topic(name).describe()
+
+    async def describe_partitions(self, topic: str) -> list[PartitionDescription]:
+        """Every partition of a topic; see `Log.describe_partitions`."""
+        partitions = self._broker.partitions
+        return [
+            partitions.partition(each).describe()
+            for each in partitions.topic(topic).topic_partitions()
+        ]
 
     async def beginning_offsets(
         self, partitions: Collection[TopicPartition]

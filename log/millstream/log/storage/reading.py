@@ -17,7 +17,7 @@ from typing import Literal
 
 from millstream.log.config import Durability
 from millstream.log.errors import LogClosedError, OffsetOutOfRangeError, StorageError
-from millstream.log.record import TopicPartition
+from millstream.log.record import PartitionDescription, TopicPartition
 
 from .producer_state import ProducerState
 from .results import ReadResult
@@ -130,6 +130,27 @@ class ReadablePartition:
             return max_timestamp(self._segments.from_offset(start), start, limit)
         except OSError as error:
             raise self._unreadable(error) from error
+
+    def describe(self) -> PartitionDescription:
+        """The four offsets, and what is stored.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        self._check_open()
+        try:
+            size_bytes = sum(segment.size_bytes for segment in self._segments)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return PartitionDescription(
+            self.topic_partition.partition,
+            self.log_start_offset,
+            self.last_stable_offset,
+            self.high_watermark,
+            self.log_end_offset,
+            size_bytes,
+            len(self._segments),
+        )
 
     def _update_offsets(self) -> None:
         if self._acknowledges_unsynced:
