@@ -102,10 +102,10 @@ class Catalog:
             made = self._make_missing(topic, now_ms)
             self._write_table(topics)
         except (OSError, StorageError) as error:
+            for partition in made:
+                partition.close(clean=False)
             with suppress(OSError, StorageError):  # what is left goes when the log is opened
                 self._write_table(self.topics)
-                for partition in made:
-                    partition.close(clean=False)
                 self._log_dir.remove(made, topic.topic_id)
             raise _refusal(topic.name, "altered", error) from error
         self._attach(made, topics)
