@@ -59,6 +59,18 @@ class SegmentList:
         self._segments.append(segment)
         self._base_offsets.append(segment.base_offset)
 
+    def replace(self, old: list[Segment], new: Segment) -> None:
+        """Put one segment in the place of neighbours, the first of which has its base offset."""
+        first = self._base_offsets.index(new.base_offset)
+        count = len(old)
+        assert self._segments[first : first + count] == old
+        self._segments[first : first + count] = [new]
+        self._base_offsets[first : first + count] = [new.base_offset]
+
+    def with_ends(self, log_end_offset: int) -> Iterator[tuple[Segment, int]]:
+        """Every segment, and the offset where the next one begins."""
+        return zip(self._segments, [*self._base_offsets[1:], log_end_offset], strict=True)
+
     def take_below(self, offset: int) -> list[Segment]:
         """Take out the segments that hold nothing from `offset` on. The active one stays."""
         count = self._floor(offset)

@@ -1,0 +1,307 @@
+"""One compaction of a partition: keeps the newest record of each key, drops the others.
+
+    plan      on the owner (cleaning.py): which segments, up to which offset, at what time
+    run       in any thread: reads them through handles of its own and writes their replacements
+    finish    on the owner: readers get the new segments, all at once
+    settle    in `LogDir.checkpoint`: the new files take the places of the old (compaction_swap.py)
+
+`run` goes through the dirty part once to note the newest offset of every key, then through
+everything from the start, clean part included, and copies what stays. Where the memory for keys
+ends, the first pass ends, and batches from there on are copied untouched; the next compaction goes
+on there.
+
+It only reads sealed segments below the last stable offset and below the recovery point that is on
+disk: recovery takes a gap between offsets for the end of the log anywhere else. A crash at any time
+leaves either all old segments of a group or its new one.
+
+Source: Kafka's log compaction; KIP-534 (tombstones and markers are kept for a time), KIP-98.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from millstream.log.config import TopicConfig
+from millstream.log.errors import CorruptRecordError
+from millstream.log.format.codec import BatchHeader
+
+from .compaction_filter import BatchFilter, Filtered, records_of
+from .compaction_map import OffsetMap
+from .compaction_swap import CleanedGroup, is_leftover
+from .compaction_transactions import TransactionsMet
+from .files import Files
+from .layout import CLEANED, TXN_INDEX, offset_file
+from .recovery import valid_batches
+from .segment import RELATIVE_OFFSET_MAX, Segment
+from .txn_index import AbortedTransaction
+
+__all__ = ["Compaction", "CompactionPlan", "CompactionStats", "LastBatches"]
+
+INDEX_BYTES = 8
+TIME_INDEX_BYTES = 12
+
+
+class LastBatches(NamedTuple):
+    """What recovery needs of the producers that are remembered: the last offset of each one's
+    newest batch, or its epoch where only a marker tells that."""
+
+    offsets: Mapping[int, int]
+    epochs: Mapping[int, int]
+
+    def contain(self, header: BatchHeader) -> bool:
+        """Whether this batch is the last that is known of its producer."""
+        producer_id = header.producer_id
+        if producer_id in self.offsets:
+            return self.offsets[producer_id] == header.last_offset
+        return header.is_control and self.epochs.get(producer_id) == header.producer_epoch
+
+
+class CompactionPlan(NamedTuple):
+    """What a compaction is to do.
+
+    Args:
+        base_offsets: of the segments, from the first of the partition on.
+        first_dirty: what is below it has been compacted before.
+        end: base offset of the first segment that is left alone.
+        aborted: every aborted transaction with something below `end`.
+    """
+
+    folder: str
+    config: TopicConfig
+    base_offsets: list[int]
+    first_dirty: int
+    end: int
+    aborted: list[AbortedTransaction]
+    last_batches: LastBatches
+    now_ms: int
+    dedupe_buffer_bytes: int
+
+
+class CompactionStats(NamedTuple):
+    """What came of a compaction.
+
+    `outcome` is "cleaned", "stopped" (by `stop`), "outdated" (its segments were deleted meanwhile)
+    or "failed". The partition is clean below `clean_offset`. Bytes and records are those of the
+    second pass; a map that was full has to be followed by another compaction.
+    """
+
+    outcome: str = "stopped"
+    first_dirty: int = 0
+    clean_offset: int = 0
+    segments_read: int = 0
+    segments_written: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    records_read: int = 0
+    records_kept: int = 0
+    keys: int = 0
+    map_was_full: bool = False
+
+
+class _Stopped(Exception):  # noqa: N818  # not an error
+    """`stop` was called."""
+
+
+class Compaction:
+    """See above. `stop` may be called from any thread."""
+
+    def __init__(self, files: Files, plan: CompactionPlan) -> None:
+        self.plan = plan
+        self.stats = CompactionStats(first_dirty=plan.first_dirty, clean_offset=plan.first_dirty)
+        self.groups: list[CleanedGroup] = []
+        """What `run` made; empty when it was stopped."""
+        self._files = files
+        self._stopping = False
+        self._map_was_full = False
+        self._end = plan.end
+        self._written: list[Segment] = []
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Have `run` return soon, having done nothing."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Read and write; takes long. Once.
+
+        Raises:
+            OSError, CorruptRecordError: the disk failed, or a batch was damaged. What was written
+                is removed as far as possible; the next start, or the next compaction, removes the
+                rest. Hand it to `finish_compaction`.
+        """
+        try:
+            self._remove_leftovers()
+            self._copy(self._newest_offsets())
+        except BaseException as error:
+            self.discard()
+            if not isinstance(error, _Stopped):
+                raise
+
+    def discard(self) -> None:
+        """Remove what `run` wrote, unless the disk refuses. Any thread."""
+        self.groups.clear()
+        for segment in self._written:
+            segment.close()
+        with suppress(OSError):
+            self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        folder = self.plan.folder
+        for name in self._files.list_dir(folder):
+            if is_leftover(name):
+                self._files.remove(f"{folder}/{name}")
+
+    def _newest_offsets(self) -> OffsetMap:
+        """The first pass."""
+        plan, newest = self.plan, OffsetMap(self.plan.dedupe_buffer_bytes)
+        first = max(bisect_right(plan.base_offsets, plan.first_dirty) - 1, 0)
+        met = TransactionsMet(each for each in plan.aborted if each.last_offset >= plan.first_dirty)
+        for base_offset in plan.base_offsets[first:]:
+            for header, batch in self._batches(base_offset):
+                if header.last_offset < plan.first_dirty:
+                    continue
+                if header.is_control:
+                    met.end(header)
+                elif not met.is_aborted(header) and header.records_count:
+                    _, columns = records_of(header, batch)
+                    if not newest.add(columns.keys, columns.offsets):
+                        self._map_was_full, self._end = True, header.base_offset
+                        return newest
+        return newest
+
+    def _copy(self, newest: OffsetMap) -> None:
+        """The second pass."""
+        plan = self.plan
+        leave = BatchFilter(
+            newest,
+            TransactionsMet(plan.aborted),
+            end=self._end,
+            now_ms=plan.now_ms,
+            delete_retention_ms=plan.config.delete_retention_ms,
+        )
+        groups = self._groups()
+        for group in groups:
+            self._copy_group(group, leave)
+        self.stats = self.stats._replace(
+            outcome="cleaned",
+            clean_offset=self._end,
+            segments_read=sum(map(len, groups)),
+            segments_written=len(self.groups),
+            keys=len(newest),
+            map_was_full=self._map_was_full,
+        )
+
+    def _groups(self) -> list[list[int]]:
+        """Neighbours that fit one segment, by base offset."""
+        plan, config = self.plan, self.plan.config
+        groups: list[list[int]] = []
+        sizes: tuple[int, ...] = ()
+        for i, base_offset in enumerate(plan.base_offsets):
+            if base_offset >= self._end:
+                break
+            end = [*plan.base_offsets[i + 1 : i + 2], plan.end][0]
+            added = self._sizes(base_offset)
+            together = tuple(map(sum, zip(sizes, added, strict=False)))
+            maxima = (config.segment_bytes, config.segment_index_bytes, config.segment_index_bytes)
+            if (
+                groups
+                and all(size <= most for size, most in zip(together, maxima, strict=True))
+                and end - 1 - groups[-1][0] <= RELATIVE_OFFSET_MAX
+            ):
+                groups[-1].append(base_offset)
+                sizes = together
+            else:
+                groups.append([base_offset])
+                sizes = added
+        return groups
+
+    def _sizes(self, base_offset: int) -> tuple[int, ...]:
+        """Bytes of a segment's batches and of its two indexes."""
+        segment = Segment(self._files, self.plan.folder, base_offset)
+        try:
+            return (
+                segment.size_bytes,
+                segment.index.count * INDEX_BYTES,
+                segment.time_index.count * TIME_INDEX_BYTES,
+            )
+        finally:
+            segment.close()
+
+    def _copy_group(self, base_offsets: list[int], leave: BatchFilter) -> None:
+        folder, first = self.plan.folder, base_offsets[0]
+        cleaned = Segment(self._files, folder, first, create=True, suffix=CLEANED)
+        self._written.append(cleaned)
+        is_changed = len(base_offsets) > 1
+        last = self._last_batch(base_offsets)
+        for base_offset in base_offsets:
+            for header, batch in self._batches(base_offset):
+                must_stay = header.base_offset == last or self.plan.last_batches.contain(header)
+                left = leave.apply(header, batch, must_stay=must_stay)
+                self._count(header, left)
+                is_changed = is_changed or left.batch is not batch
+                if left.header is not None:
+                    cleaned.append(
+                        left.header, (left.batch,), self.plan.config.index_interval_bytes
+                    )
+                if left.aborted is not None:
+                    cleaned.txn_index.append(left.aborted)
+        if not is_changed:
+            self._drop(cleaned)
+            return
+        if self._files.exists(offset_file(folder, first, TXN_INDEX)):
+            cleaned.txn_index.stored.extend(b"")  # takes the place of that one, even when empty
+        cleaned.seal()
+        cleaned.fsync()
+        self.groups.append(CleanedGroup(cleaned, base_offsets))
+
+    def _last_batch(self, base_offsets: list[int]) -> int | None:
+        """Base offset of the last batch of some segments. It stays, so that the new segment says
+        where the old ones ended."""
+        for base_offset in reversed(base_offsets):
+            segment = Segment(self._files, self.plan.folder, base_offset)
+            try:
+                entry = segment.index.last()
+                last = None
+                for _, header in segment.batches(entry[1] if entry else 0):
+                    last = header.base_offset
+                if last is not None:
+                    return last
+            finally:
+                segment.close()
+        return None
+
+    def _drop(self, cleaned: Segment) -> None:
+        """Nothing of this segment goes; it stays as it is."""
+        self._written.remove(cleaned)
+        cleaned.remove()
+
+    def _count(self, header: BatchHeader, left: Filtered) -> None:
+        stats = self.stats
+        self.stats = stats._replace(
+            bytes_read=stats.bytes_read + header.size_bytes,
+            bytes_written=stats.bytes_written + len(left.batch),
+            records_read=stats.records_read + left.records_read,
+            records_kept=stats.records_kept + left.records_kept,
+        )
+
+    def _batches(self, base_offset: int) -> Iterator[tuple[BatchHeader, memoryview]]:
+        """The batches of a segment, through a handle of this compaction."""
+        segment = Segment(self._files, self.plan.folder, base_offset)
+        read_to = 0
+        try:
+            for position, header, batch in valid_batches(segment):
+                if self._stopping:
+                    raise _Stopped
+                read_to = position + header.size_bytes
+                yield header, batch
+        except CorruptRecordError as error:
+            raise segment.damaged(read_to, str(error)) from error
+        finally:
+            segment.close()
