@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import ConfigError, InvalidTopicError
+from .limits import PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_LENGTH_MAX
 from .settings import INT32_MAX, LONG_MAX, SettingValue, describe, parse, setting
 
 __all__ = [
     "CONSUMER_OFFSETS",
     "EVENT_TIME_TOPIC",
     "INTERNAL_TOPICS",
-    "PARTITIONS_PER_TOPIC_MAX",
     "TRANSACTION_STATE",
     "BrokerConfig",
     "Durability",
@@ -39,10 +39,6 @@ EVENT_TIME_TOPIC: Mapping[str, SettingValue] = {
 time of what happened, which may be years ago, or ahead: neither the age of a record nor its
 distance from the clock says that it may go."""
 
-PARTITIONS_PER_TOPIC_MAX = 10_000
-"""Each partition holds open files; a typo in a count must not create a million folders."""
-
-_TOPIC_NAME_LENGTH_MAX = 249
 _TOPIC_NAME_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
@@ -51,10 +47,10 @@ _DAY_MS = 86_400_000
 
 def check_topic_name(name: str) -> None:
     """Raise InvalidTopicError unless Kafka would take this name for a topic."""
-    if not name or len(name) > _TOPIC_NAME_LENGTH_MAX:
+    if not name or len(name) > TOPIC_NAME_LENGTH_MAX:
         raise InvalidTopicError(
             f"Topic name {name!r} has {len(name)} characters; it can have 1 to "
-            f"{_TOPIC_NAME_LENGTH_MAX}."
+            f"{TOPIC_NAME_LENGTH_MAX}."
         )
     if name in {".", ".."} or not _TOPIC_NAME_CHARACTERS.issuperset(name):
         raise InvalidTopicError(

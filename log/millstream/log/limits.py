@@ -1,14 +1,48 @@
-"""How large anything may get that no setting bounds: every buffer, queue and request of the log.
+"""How large anything may get that no setting bounds: buffers, reads, counts, waits.
 
-Settings with Kafka's names bound what users should decide (config.py, client/settings.py). Here is
-the rest, each with its unit and its reason. docs/reference/configs.md lists both.
+Settings with Kafka's names bound what its user should decide (config.py, client/settings.py). Here
+is the rest, each with its unit and its reason. docs/reference/configs.md lists both.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "CLEANER_RETRY_MS_MAX",
+    "DECOMPRESSED_BYTES_MAX",
+    "GZIP_MEMBERS_MAX",
+    "INTERNAL_MESSAGE_BYTES_MAX",
+    "INTERNAL_READ_BYTES",
+    "PARTITIONS_PER_TOPIC_MAX",
+    "TOPIC_NAME_LENGTH_MAX",
+    "UNFLUSHED_BYTES_MAX",
+    "WRITE_PARTS_MAX",
 ]
+
+PARTITIONS_PER_TOPIC_MAX = 10_000
+"""Partitions. Each has a folder and open files; a typo in a count must not create a million."""
+
+TOPIC_NAME_LENGTH_MAX = 249
+"""Characters, as in Kafka: with a partition number and a suffix it is still a file's name."""
+
+DECOMPRESSED_BYTES_MAX = 128 << 20
+"""Bytes the records of one batch may decompress to: 128 times the default max.message.bytes, more
+than text compresses, less than it takes to exhaust memory."""
+
+GZIP_MEMBERS_MAX = 64
+"""Members of one gzip stream. Kafka's clients write one. Each costs a copy of what follows it, so
+there must be an end."""
+
+UNFLUSHED_BYTES_MAX = 1 << 20
+"""Bytes of an open transaction that may wait for its end before the disk is set to work."""
+
+INTERNAL_MESSAGE_BYTES_MAX = 64 << 20
+"""Bytes of one batch in an internal topic: a group may commit thousands of offsets at once."""
+
+INTERNAL_READ_BYTES = 1 << 20
+"""Bytes read at once of an internal topic when a log is opened."""
+
+WRITE_PARTS_MAX = 512
+"""Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
 
 CLEANER_RETRY_MS_MAX = 3_600_000
 """Milliseconds between two tries to compact a partition that fails each time."""

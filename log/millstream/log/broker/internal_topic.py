@@ -17,6 +17,7 @@ from millstream.log.format.codec import (
     encode_batch,
     parse_header,
 )
+from millstream.log.limits import INTERNAL_MESSAGE_BYTES_MAX, INTERNAL_READ_BYTES
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
 
@@ -24,12 +25,11 @@ from .partitions import Partitions
 
 __all__ = ["InternalTopic"]
 
-_SCAN_SIZE_BYTES = 1 << 20
 _STATE_BATCH_RECORDS = 1000
 _CONFIG: dict[str, SettingValue] = {
     "cleanup.policy": "compact",
     "segment.bytes": 16 << 20,  # what `replace_state` makes superfluous goes segment by segment
-    "max.message.bytes": 64 << 20,  # a group may commit thousands of offsets at once
+    "max.message.bytes": INTERNAL_MESSAGE_BYTES_MAX,
 }
 _NO_PRODUCER = -1
 
@@ -141,7 +141,7 @@ class InternalTopic:
         offset = partition.log_start_offset
         while offset < partition.high_watermark:
             data = partition.read(
-                offset, size_bytes_max=_SCAN_SIZE_BYTES, isolation="read_uncommitted"
+                offset, size_bytes_max=INTERNAL_READ_BYTES, isolation="read_uncommitted"
             ).data
             grown_bytes = self._grown_bytes.get(topic_partition, 0)
             self._grown_bytes[topic_partition] = grown_bytes + len(data)

@@ -20,7 +20,6 @@ import orjson
 
 from millstream.log.config import (
     INTERNAL_TOPICS,
-    PARTITIONS_PER_TOPIC_MAX,
     TopicConfig,
     check_topic_name,
 )
@@ -32,6 +31,7 @@ from millstream.log.errors import (
     UnknownTopicError,
 )
 from millstream.log.ids import is_id, random_id
+from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 

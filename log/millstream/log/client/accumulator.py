@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from millstream.log.broker.broker import Broker
 from millstream.log.errors import BufferFullError, LogError, LogTimeoutError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
+from millstream.log.limits import UNFLUSHED_BYTES_MAX
 from millstream.log.record import Headers, RecordMetadata, TopicPartition
 from millstream.log.storage.partition import AppendInfo
 
@@ -32,9 +33,6 @@ from .batches import (
 from .settings import CODECS, ProducerConfig
 
 __all__ = ["Accumulator"]
-
-UNFLUSHED_BYTES_MAX = 1 << 20
-"""Bytes of an open transaction that may wait for its end before the disk is set to work."""
 
 
 class Accumulator:
@@ -174,11 +172,14 @@ class Accumulator:
             sequence = (sequence + stop - start) % SEQUENCES
             start = stop
         size_bytes = 0
-        for batch, records in batches:
-            self._append(queue, batch, records)
-            size_bytes += len(batch)
-        self.buffered_bytes += size_bytes
-        self._unflushed(queue, size_bytes)
+        try:
+            for batch, records in batches:
+                self._append(queue, batch, records)
+                size_bytes += len(batch)
+        finally:  # those before one that the disk refused are written
+            self.buffered_bytes += size_bytes
+            if size_bytes:
+                self._unflushed(queue, size_bytes)
         return size_bytes
 
     def drain(self) -> None:

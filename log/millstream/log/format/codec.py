@@ -34,10 +34,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from millstream.log.errors import CorruptRecordError
+from millstream.log.limits import DECOMPRESSED_BYTES_MAX
 from millstream.log.record import Headers
 
 from . import partitioner, record_reader, record_writer
-from .compression import DECOMPRESSED_BYTES_MAX, compress, decompress
+from .compression import compress, decompress
 from .header import (
     ATTRIBUTE_CONTROL,
     ATTRIBUTE_TRANSACTIONAL,

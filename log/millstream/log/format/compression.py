@@ -16,20 +16,14 @@ import struct
 from collections.abc import Callable, Iterator
 
 from millstream.log.errors import ConfigError, CorruptRecordError
+from millstream.log.limits import DECOMPRESSED_BYTES_MAX, GZIP_MEMBERS_MAX
 
-__all__ = ["COMPRESSION_TYPES", "DECOMPRESSED_BYTES_MAX", "compress", "decompress"]
+__all__ = ["COMPRESSION_TYPES", "compress", "decompress"]
 
 COMPRESSION_TYPES = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 """Values of `compression.type` and their number in a batch's attributes."""
 
-DECOMPRESSED_BYTES_MAX = 128 * 1024 * 1024
-"""Largest size the records of one batch may decompress to: 128 times the default max.message.bytes,
-more than text compresses, less than it takes to exhaust memory."""
-
 Data = bytes | bytearray | memoryview
-
-GZIP_MEMBERS_MAX = 64
-"""Kafka's clients write one. Each costs a copy of what follows it, so there must be an end."""
 
 LEVELS = {"gzip": range(1, 10), "lz4": range(1, 18), "zstd": range(-131072, 23)}
 """Levels Kafka allows (KIP-390). gzip's -1 is its default, like None here."""

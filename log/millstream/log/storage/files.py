@@ -30,6 +30,7 @@ import stat
 from typing import Protocol
 
 from millstream.log.errors import LogLockedError
+from millstream.log.limits import WRITE_PARTS_MAX
 
 __all__ = [
     "FileHandle",
@@ -40,9 +41,6 @@ __all__ = [
     "replace_file",
     "write_file",
 ]
-
-_VECTORS_MAX = 512
-"""Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
 
 
 class Lock(Protocol):
@@ -148,6 +146,14 @@ class Files(Protocol):
         ...
 
 
+def open_descriptors() -> int | None:
+    """Open file descriptors of this process; None where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1  # one is that of the listing
+    except OSError:
+        return None
+
+
 def write_file(files: Files, path: str, data: bytes) -> None:
     """Make `data` the content of `path`, durably; a new name is for the caller to sync.
 
@@ -191,7 +197,7 @@ class RealHandle:
 
     def append(self, *parts: bytes | memoryview) -> None:
         total = sum(map(len, parts))
-        written = os.pwritev(self._fd, parts[:_VECTORS_MAX], self._size_bytes)
+        written = os.pwritev(self._fd, parts[:WRITE_PARTS_MAX], self._size_bytes)
         if written < total:
             # Short writes are legal, and usual on a disk that is about to be full.
             rest = memoryview(b"".join(parts))[written:]
