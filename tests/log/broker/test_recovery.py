@@ -177,6 +177,38 @@ def test_a_zombie_from_before_the_restart_is_fenced() -> None:
     run(killed_after(SimFiles(), cut_off), look)
 
 
+def test_a_producer_goes_on_though_the_power_loss_took_its_newest_epochs() -> None:
+    """With durability="os" each topic loses its own tail. A partition that has seen a higher epoch
+    than the state knows would refuse the transactional id for ever."""
+    files = SimFiles()
+    state = f"log/{STATE}/00000000000000000000.log"
+    kept = b""
+
+    async def commit(log: EmbeddedLog, value: bytes) -> None:
+        async with log.producer(transactional_id="app") as producer:
+            async with producer.transaction():
+                await producer.send("t", value)
+
+    async def transactions(log: EmbeddedLog) -> None:
+        nonlocal kept
+        await log.create_topic("t")
+        await commit(log, b"1")
+        kept = files.read_whole(state)
+        await commit(log, b"2")
+        await commit(log, b"3")
+
+    restarted = killed_after(files, transactions)
+    handle = restarted.open(state)
+    handle.truncate(len(kept))
+    handle.close()
+
+    async def once_more(log: EmbeddedLog) -> None:
+        await commit(log, b"4")
+        assert await values(log, T0) == [b"1", b"2", b"3", b"4"]
+
+    run(restarted, once_more)
+
+
 def test_producer_ids_never_come_again() -> None:
     files, seen = SimFiles(), set()
 

@@ -52,10 +52,12 @@ class TransactionRecovery:
             if metadata.is_prepared:
                 await self._complete_prepared(metadata, open_now.get(metadata.producer_id, {}))
         open_now = self._open_transactions()
+        seen = self._seen_epochs()
         for metadata in self._log.table:
             found = open_now.pop(metadata.producer_id, {})
-            if found or metadata.state is TransactionState.ONGOING:
-                await self._abort_found(metadata, found)
+            epoch = seen.get(metadata.producer_id, -1)
+            if found or metadata.state is TransactionState.ONGOING or epoch > metadata.epoch:
+                await self._abort_found(metadata, found, epoch)
         for producer_id, found in open_now.items():
             epoch = max(found.values()) + 1
             await self._ends.write_markers(producer_id, epoch, set(found), commit=False)
@@ -67,6 +69,16 @@ class TransactionRecovery:
             for producer_id, epoch in partition.open_transactions().items():
                 found.setdefault(producer_id, {})[partition.topic_partition] = epoch
         return found
+
+    def _seen_epochs(self) -> dict[int, int]:
+        """Producer id -> the highest epoch a partition has seen. It may be higher than the logged
+        one: with durability="os" a power loss takes the newest records of each topic, not the same
+        of all. A producer that came with the logged epoch would be refused for ever."""
+        seen: dict[int, int] = {}
+        for partition in self._partitions:
+            for each in partition.describe_producers():
+                seen[each.producer_id] = max(each.producer_epoch, seen.get(each.producer_id, -1))
+        return seen
 
     async def _complete_prepared(
         self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
@@ -80,12 +92,12 @@ class TransactionRecovery:
         self._log.write(self._log.table.complete(metadata, self._clock.wall_ms()))
 
     async def _abort_found(
-        self, metadata: TransactionMetadata, found: dict[TopicPartition, int]
+        self, metadata: TransactionMetadata, found: dict[TopicPartition, int], seen_epoch: int
     ) -> None:
         await self._ends.abort(
             metadata._replace(
                 state=TransactionState.PREPARE_ABORT,
-                epoch=max(metadata.epoch, *found.values(), 0) + 1,
+                epoch=max(metadata.epoch, seen_epoch, 0) + 1,
                 partitions=metadata.partitions.union(found),
             )
         )
