@@ -12,12 +12,13 @@ import pytest
 from shared.error_sweep import Kind, sweep
 
 
-@pytest.mark.parametrize(("kind", "step"), [("EIO", 97), ("ENOSPC", 41), ("full", 37)])
+@pytest.mark.parametrize(("kind", "step"), [("EIO", 61), ("ENOSPC", 71), ("full", 47)])
 def test_operations_fail(kind: Kind, step: int) -> None:
-    assert sweep(kind, step=step, start=step // 2) > 5
+    assert sweep(kind, step=step) > 10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "full"])
-def test_every_operation_fails(kind: Kind) -> None:
-    assert sweep(kind) > 200
+@pytest.mark.parametrize(("kind", "step"), [("EIO", 1), ("ENOSPC", 3), ("full", 2)])
+def test_every_operation_fails(kind: Kind, step: int) -> None:
+    """ENOSPC once differs from EIO by its number only, which nothing in the log looks at."""
+    assert sweep(kind, step=step) > 300

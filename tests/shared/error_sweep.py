@@ -5,6 +5,8 @@
     third     it is opened once more, with recovery, used, and closed
     then      on a disk that works, what was promised is there
 
+Each session begins where the one before ended without a failure; one operation of it fails.
+
 Time is simulated, so a call that hangs is a deadlock that is named, and waiting costs nothing.
 """
 
@@ -13,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from copy import deepcopy
+from typing import Literal, NamedTuple
 
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
@@ -23,9 +26,10 @@ from millstream.log.testing.sim_files import Operation, SimFiles, SimHandle, dis
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, run
 from shared.error_workload import Told, check, create_topics, work
 
-__all__ = ["Fault", "Kind", "operations", "sweep"]
+__all__ = ["Fault", "Kind", "parts", "sweep"]
 
 FOLDER = "log"
+SEED = 0
 LOCK = "/.lock"
 """In memory it is held by its name, and its handle means nothing."""
 Kind = Literal["EIO", "ENOSPC", "full"]
@@ -72,7 +76,7 @@ class CountedFiles(SimFiles):
 
 
 class Fault:
-    """Lets operation `number` fail; counts over several processes."""
+    """Lets operation `number` fail."""
 
     def __init__(self, kind: Kind, number: int) -> None:
         self.kind, self.number = kind, number
@@ -144,56 +148,95 @@ def run_strictly(main: Callable[[], Awaitable[None]], seed: int) -> None:
     assert not problems, problems
 
 
-def run_with(fault: Fault, seed: int = 0) -> tuple[CountedFiles, Told]:
-    """All three sessions under this fault."""
-    files, told = CountedFiles(on_operation=fault), Told()
-    run_strictly(lambda: session(files, told, fault, 1, killed=False), seed)
+SESSIONS = {1: False, 2: True, 3: False}
+"""Number -> whether the process is killed at its end."""
+
+
+class Start(NamedTuple):
+    """Where a session begins when nothing has failed so far."""
+
+    session: int
+    files: CountedFiles
+    told: Told
+
+    def copy(self) -> Start:
+        files = CountedFiles(on_operation=None)
+        files.root = deepcopy(self.files.root)
+        return Start(self.session, files, deepcopy(self.told))
+
+
+class Part(NamedTuple):
+    """A session, and how many of its operations can fail."""
+
+    start: Start
+    operations: int
+
+
+def parts(kind: Kind) -> list[Part]:
+    """The three sessions, run once on a disk that works."""
+    found = []
+    here = Start(1, CountedFiles(on_operation=None), Told())
+    for number in SESSIONS:
+        start = here.copy()
+        fault = Fault(kind, -1)
+        files = play(here._replace(session=number), fault)
+        assert not here.told.errors, here.told.errors
+        found.append(Part(start._replace(session=number), fault.count))
+        here = Start(number, files.killed(), here.told)
+    return found
+
+
+def play(start: Start, fault: Fault) -> CountedFiles:
+    """One session under this fault."""
+    number, files, told = start
+    files.on_operation = fault
+    running = run if SESSIONS[number] else run_strictly
+    running(lambda: session(files, told, fault, number, killed=SESSIONS[number]), SEED)
     fault.mend()
-    files = files.killed()
-    run(lambda: session(files, told, fault, 2, killed=True), seed)
-    fault.mend()
-    files = files.killed()
-    run_strictly(lambda: session(files, told, fault, 3, killed=False), seed)
-    return files, told
+    return files
 
 
 def judge(fault: Fault, files: CountedFiles, told: Told) -> None:
     """What was promised is there, after a kill and after a power loss."""
     files.on_operation = None
-    for disk in (files.restart(), files.after_crash("dropped", "dropped")):
+    for disk in (files.after_crash("dropped", "dropped"), files.restart()):
 
         async def verify(disk: SimFiles = disk) -> None:
             async with opened(disk) as log:
                 await check(log, told)
 
-        run(verify, 0)
-    if fault.kind != "full" and fault.operation is not None:
-        beside = [name for name, _ in told.errors if name == "elsewhere"]
-        if "other" not in fault.operation.path:
-            assert not beside, "a partition that had nothing to do with it stopped working"
-        again = [name for name, _ in told.errors if name.endswith("again") and "create" in name]
-        assert not again, "a topic could not be created on a disk that failed once"
+        run(verify, SEED)
+    if fault.kind == "full":
+        return
+    failed = [name for name, _ in told.errors]
+    assert fault.operation is not None
+    assert "elsewhere" not in failed or "other" in fault.operation.path, (
+        "a partition that had nothing to do with it stopped working"
+    )
+    assert not [name for name in failed if name.startswith("create") and name.endswith("again")]
 
 
-def sweep(kind: Kind, *, step: int = 1, start: int = 0) -> int:
-    """Every `step`th operation fails. Returns how many did."""
-    number = start
-    while True:
-        fault = Fault(kind, number)
-        try:
-            files, told = run_with(fault, number)
-            if fault.operation is None:
-                return (number - start) // step
-            judge(fault, files, told)
-        except (AssertionError, LogError, OSError) as error:
-            error.add_note(repr(fault))
-            raise
-        number += step
+def fail_at(part: Part, kind: Kind, number: int) -> None:
+    """Let one operation of a session fail; after a kill, go on with the next session."""
+    fault = Fault(kind, number)
+    start = part.start.copy()
+    try:
+        files = play(start, fault)
+        assert fault.operation is not None, "the run was not the same again"
+        if start.session == 2:
+            files = play(Start(3, files.killed(), start.told), fault)
+        judge(fault, files, start.told)
+    except (AssertionError, LogError, OSError) as error:
+        error.add_note(f"session {start.session}, {fault!r}")
+        raise
 
 
-def operations(kind: Kind) -> int:
-    """How many operations can fail."""
-    fault = Fault(kind, -1)
-    _, told = run_with(fault)
-    assert not told.errors, told.errors
-    return fault.count
+def sweep(kind: Kind, *, step: int = 1) -> int:
+    """Every `step`th operation fails, each in a run of its own. Returns how many did."""
+    failed, number = 0, step // 2
+    for part in parts(kind):
+        while number < part.operations:
+            fail_at(part, kind, number)
+            failed, number = failed + 1, number + step
+        number -= part.operations
+    return failed

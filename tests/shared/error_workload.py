@@ -31,7 +31,19 @@ CALL_S = 3600
 """Simulated; what takes longer hangs."""
 A_WHILE_S = 600
 """Long enough for every timer of the log: checkpoints, retention, compaction."""
-ADVICE = ("open", "mend", "check", "restore", "create", "wait", "close", "use", "seek", "look")
+ADVICE = (
+    "open",
+    "mend",
+    "check",
+    "restore",
+    "create",
+    "wait",
+    "close",
+    "use",
+    "seek",
+    "look",
+    "numbered",
+)
 KEYS = 3
 
 
