@@ -143,6 +143,8 @@ class InternalTopic:
             data = partition.read(
                 offset, size_bytes_max=INTERNAL_READ_BYTES, isolation="read_uncommitted"
             ).data
+            if not data:
+                return  # compaction took the last batches below the high watermark
             grown_bytes = self._grown_bytes.get(topic_partition, 0)
             self._grown_bytes[topic_partition] = grown_bytes + len(data)
             position = 0

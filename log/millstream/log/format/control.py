@@ -41,13 +41,16 @@ def encode_control_batch(
 
 
 def control_type(columns: Columns) -> Literal["commit", "abort"] | None:
-    """What the one record of a control batch says; None for the types that end no transaction.
+    """What the one record of a control batch says; None for the types that end no transaction, and
+    where compaction left no record: nothing of the transaction is there then.
 
     Readers skip types they do not know, as Kafka's consumers do: a later version may add some.
 
     Raises:
-        CorruptRecordError: the batch does not hold exactly one record with a control key.
+        CorruptRecordError: the batch holds more than one record, or one without a control key.
     """
+    if not columns.keys:
+        return None
     key = columns.keys[0] if len(columns.keys) == 1 else None
     if key is None or len(key) < KEY.size:
         raise CorruptRecordError(

@@ -124,6 +124,7 @@ class BatchFilter:
 
     def _marker(self, header: BatchHeader, batch: memoryview, *, must_stay: bool) -> Filtered:
         if not header.records_count:  # Kafka empties the marker that is a producer's last
+            self._transactions.end(header)
             return _without_records(header, batch, must_stay=must_stay)
         data, columns = records_of(header, batch)
         if control_type(columns) is None:
@@ -152,7 +153,8 @@ class BatchFilter:
 
 
 def _without_records(header: BatchHeader, batch: memoryview, *, must_stay: bool) -> Filtered:
-    """Nothing, or the header alone: it says where the batch ended, in offsets and in sequences."""
+    """Nothing, or the header alone: it says where the batch ended, in offsets and in sequences. Its
+    time says nothing any more, so that no index names it."""
     count = header.records_count
     if not must_stay:
         return Filtered(None, b"", count, 0)
@@ -162,6 +164,7 @@ def _without_records(header: BatchHeader, batch: memoryview, *, must_stay: bool)
         batch_length=HEADER_SIZE_BYTES - LENGTH_END,
         attributes=header.attributes & ~(CODEC_MASK | ATTRIBUTE_DELETE_HORIZON),
         base_timestamp=NO_TIMESTAMP,
+        max_timestamp=NO_TIMESTAMP,
         records_count=0,
     )
     sealed = seal_batch(empty, b"")
