@@ -37,11 +37,11 @@ def without_fsync_of(patch: Patch, *topics: str) -> None:
             skipped.add(id(flush))
         return flush
 
-    def run_unless_skipped(flush: Any) -> OSError | None:
-        if id(flush) in skipped:
-            skipped.discard(id(flush))
+    def run_unless_skipped(timed: Any) -> OSError | None:
+        if id(timed.flush) in skipped:
+            skipped.discard(id(timed.flush))
             return None
-        return run(flush)
+        return run(timed)
 
     patch.setattr(Partition, "start_flush", start)
     patch.setattr(flusher, "_run", run_unless_skipped)

@@ -352,4 +352,9 @@ class Log(Protocol):
         """`config` takes Kafka's consumer settings: `enable.auto.commit`, ..."""
         ...
 
+    def metrics(self) -> str:
+        """What there is to watch, in Prometheus's text exposition format 0.0.4. The reference page
+        on metrics lists every name."""
+        ...
+
     async def close(self) -> None: ...

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = [
+    "CleanerStats",
     "ConsumerStats",
     "FlusherStats",
     "GroupsStats",
@@ -99,7 +100,7 @@ class GroupsStats(NamedTuple):
     by_state: Mapping[str, int]
     """Kafka's name of a state -> groups in it."""
     rebalances: int
-    """Generations that were begun."""
+    """Generations whose members have their assignment."""
 
 
 class OffsetsStats(NamedTuple):
@@ -109,6 +110,18 @@ class OffsetsStats(NamedTuple):
     offsets: int
     pending: int
     """Offsets that wait for the end of a transaction."""
+
+
+class CleanerStats(NamedTuple):
+    """Retention and compaction."""
+
+    segments_deleted: int
+    """By retention."""
+    compactions: int
+    bytes_read: int
+    bytes_written: int
+    records_removed: int
+    failures: int
 
 
 class ProducerStats(NamedTuple):

@@ -11,13 +11,21 @@ Owner: the event loop. Only `Flush.run` is called in a thread, and it touches no
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from millstream.log.errors import StorageError
+from millstream.log.events import event
 from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Flush, Partition
 
+from .counting import FLUSH_BUCKETS_S, Histogram
 from .disk_threads import DiskThreads
+
+if TYPE_CHECKING:
+    from millstream.log.stats import FlusherStats
 
 __all__ = ["Flusher"]
 
@@ -38,6 +46,8 @@ class Flusher:
         self._running: set[TopicPartition] = set()
         self._settling: list[asyncio.Future[None]] = []
         self._start_is_scheduled = False
+        self._durations = Histogram(FLUSH_BUCKETS_S)
+        self._failures = 0
 
     def want(self, partition: Partition) -> None:
         """Flush this partition soon: after the current turn of the event loop."""
@@ -94,6 +104,20 @@ class Flusher:
             self._settling.append(changed)
             await changed
 
+    def stats(self) -> FlusherStats:
+        """What is under way, and what the flushes took so far."""
+        from millstream.log.stats import FlusherStats  # when it is used
+
+        return FlusherStats(
+            len(self._running),
+            len(self._wanted),
+            sum(map(len, self._waiters.values())),
+            self._durations.count,
+            self._failures,
+            self._durations.seconds,
+            tuple(self._durations.counts),
+        )
+
     def _changed(self) -> None:
         settling, self._settling = self._settling, []
         for changed in settling:
@@ -111,34 +135,39 @@ class Flusher:
                 self._settle_waiters(partition)
                 self.forget(topic_partition, _failed(partition, "a write failed before"))
             elif self._threads.inline:
-                self._finish(partition, flush, _run(flush))
+                timed = _Timed(flush)
+                self._finish(partition, timed, _run(timed))
             else:
                 self._start_in_thread(partition, flush)
         self._changed()
 
     def _start_in_thread(self, partition: Partition, flush: Flush) -> None:
         topic_partition = partition.topic_partition
+        timed = _Timed(flush)
 
         def ended(error: BaseException | None) -> None:
             self._running.discard(topic_partition)
             self._changed()
             if error is not None and not isinstance(error, OSError):
                 raise error
-            self._finish(partition, flush, error)
+            self._finish(partition, timed, error)
             if topic_partition in self._wanted:
                 self.want(partition)
 
         self._running.add(topic_partition)
-        self._threads.start(flush.run, ended)
+        self._threads.start(timed.run, ended)
 
-    def _finish(self, partition: Partition, flush: Flush, error: OSError | None) -> None:
+    def _finish(self, partition: Partition, timed: _Timed, error: OSError | None) -> None:
         before = partition.high_watermark
-        partition.finish_flush(flush, error)
+        self._durations.note(timed.seconds)
+        partition.finish_flush(timed.flush, error)
         if error is None:
             self._settle_waiters(partition)
             if partition.high_watermark != before:
                 self._on_readable(partition)
             return
+        self._failures += 1
+        event("disk failed", logging.ERROR, partition=partition.topic_partition, error=error)
         self.forget(partition.topic_partition, _failed(partition, f"fsync failed ({error})"))
 
     def _settle_waiters(self, partition: Partition) -> None:
@@ -165,9 +194,26 @@ def _failed(partition: Partition, what: str) -> StorageError:
     )
 
 
-def _run(flush: Flush) -> OSError | None:
+class _Timed:
+    """A flush, and how long it ran: without the wait for a thread."""
+
+    __slots__ = ("flush", "seconds")
+
+    def __init__(self, flush: Flush) -> None:
+        self.flush = flush
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        try:
+            self.flush.run()
+        finally:
+            self.seconds = time.perf_counter() - started
+
+
+def _run(timed: _Timed) -> OSError | None:
     try:
-        flush.run()
+        timed.run()
     except OSError as error:
         return error
     return None

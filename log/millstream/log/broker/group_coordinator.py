@@ -7,17 +7,23 @@ Groups live as long as the process: their members do. The generation a group rea
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import ConfigError, GroupNotEmptyError, LogError, UnknownMemberError
+from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata
 
 from .consumer_protocol import decode_subscription
 from .groups import Group, JoinRequest, JoinResult, SyncResult
 from .internal_topic import InternalTopic
 from .offset_records import GroupRecord, MemberRecord, encode_group_key, encode_group_value
+
+if TYPE_CHECKING:
+    from millstream.log.stats import GroupsStats
 
 __all__ = ["GroupCoordinator"]
 
@@ -45,9 +51,21 @@ class GroupCoordinator:
         self._groups: dict[str, Group] = {}
         self._waiting: dict[str, asyncio.Future[JoinResult | SyncResult]] = {}  # by member id
         self._on_rebalance: dict[str, Callable[[], None]] = {}  # by member id
+        self._rebalances = 0
 
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
+
+    def stats(self) -> GroupsStats:
+        """Where the groups stand."""
+        from millstream.log.stats import GroupsStats  # when it is used
+
+        return GroupsStats(
+            len(self._groups),
+            sum(len(each.members) for each in self._groups.values()),
+            Counter(each.state.value for each in self._groups.values()),
+            self._rebalances,
+        )
 
     def restore(self, name: str, record: GroupRecord) -> None:
         """A group as it was written. Its members went with their process."""
@@ -104,6 +122,14 @@ class GroupCoordinator:
         group = self._group_of(name, member_id)
         if group.sync(member_id, generation, assignments, self._clock.monotonic_ms()):
             self._write_group(group)
+            self._rebalances += 1
+            event(
+                "group rebalanced",
+                group=name,
+                generation=group.generation,
+                members=len(group.members),
+                protocol=group.protocol,
+            )
         result = await self._reply(group, member_id)
         assert isinstance(result, SyncResult)
         return result

@@ -7,7 +7,8 @@ transaction's marker is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import ConfigError
@@ -25,6 +26,9 @@ from .offset_records import (
 from .offsets import OffsetLoader, OffsetTable
 from .partitions import Partitions
 from .txn_coordinator import TransactionCoordinator
+
+if TYPE_CHECKING:
+    from millstream.log.stats import OffsetsStats
 
 __all__ = ["OffsetCoordinator"]
 
@@ -138,6 +142,17 @@ class OffsetCoordinator:
     def of_group(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """Everything the group committed."""
         return self._offsets.of_group(group)
+
+    def rows(self) -> Iterator[tuple[OffsetKey, OffsetAndMetadata]]:
+        """Every committed offset of every group."""
+        return self._offsets.rows()
+
+    def stats(self) -> OffsetsStats:
+        """Where committed offsets stand."""
+        from millstream.log.stats import OffsetsStats  # when it is used
+
+        rows = list(self._offsets.rows())
+        return OffsetsStats(len({key.group for key, _ in rows}), len(rows), self._offsets.pending)
 
     async def alter(self, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Set offsets of a group without members. Raises GroupNotEmptyError."""

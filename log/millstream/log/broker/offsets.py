@@ -47,6 +47,11 @@ class OffsetTable:
         """Whether any offset waits for the end of a transaction."""
         return bool(self._pending)
 
+    @property
+    def pending(self) -> int:
+        """Offsets that wait for the end of a transaction."""
+        return sum(map(len, self._pending.values()))
+
     def rows(self) -> Iterator[tuple[OffsetKey, OffsetAndMetadata]]:
         """Every committed offset."""
         for group, offsets in self._committed.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
@@ -22,11 +22,15 @@ from millstream.log.settings import SettingValue
 from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 
 from .catalog import Catalog
+from .counting import Traffic
 from .disk_threads import DiskThreads
 from .flusher import Flusher
 from .to_the_end import to_the_end
 from .topics import Topic, new_topic
 from .waiting import WaitingFetches
+
+if TYPE_CHECKING:
+    from millstream.log.stats import PartitionsStats
 
 __all__ = ["FetchRequest", "Fetched", "Partitions"]
 
@@ -64,6 +68,7 @@ class Partitions:
         """Awaited before the folders of closed partitions go: nobody must use their files."""
         self._changing = asyncio.Lock()  # topics are changed one at a time
         self._closed = False
+        self._traffic: dict[TopicPartition, Traffic] = {}
 
     # Topics
 
@@ -140,6 +145,7 @@ class Partitions:
         for topic_partition in topic.topic_partitions():
             self.flusher.forget(topic_partition, gone)
             self._waiting.wake(topic_partition)
+            self._traffic.pop(topic_partition, None)
         await self.flusher.settle(set(topic.topic_partitions()))
         await self.release(set(topic.topic_partitions()))
         await self._threads.run(lambda: self._catalog.remove(topic, detached))
@@ -161,6 +167,11 @@ class Partitions:
         """
         partition = self.partition(topic_partition)
         info = partition.append(batch, self.clock.wall_ms())
+        if not info.duplicate:
+            traffic = self.traffic(topic_partition)
+            traffic.appended_batches += 1
+            traffic.appended_records += info.last_offset - info.base_offset + 1
+            traffic.appended_bytes += len(batch)
         self._appended(partition)
         return info
 
@@ -232,11 +243,14 @@ class Partitions:
         """Read one partition now."""
         try:
             partition = self._catalog.partition(request.topic_partition)
-            return partition.read(
+            result = partition.read(
                 request.offset, size_bytes_max=request.size_bytes_max, isolation=isolation
             )
         except LogError as error:
             return error
+        if result.data:
+            self.traffic(request.topic_partition).fetched_bytes += len(result.data)
+        return result
 
     def end_offset(self, topic_partition: TopicPartition, isolation: Isolation) -> int:
         """Where reading stops now."""
@@ -260,10 +274,29 @@ class Partitions:
 
     # Life
 
-    @property
-    def waiting_fetches(self) -> int:
-        """Fetches that wait for something to read."""
-        return len(self._waiting)
+    def traffic(self, topic_partition: TopicPartition) -> Traffic:
+        """What went through one partition since the log was opened."""
+        found = self._traffic.get(topic_partition)
+        if found is None:
+            found = self._traffic[topic_partition] = Traffic()
+        return found
+
+    def stats(self) -> PartitionsStats:
+        """Where all of them stand together."""
+        from millstream.log.stats import PartitionsStats  # when it is used
+
+        partitions, traffic = list(self), self._traffic.values()
+        return PartitionsStats(
+            len(self._catalog.topics),
+            len(partitions),
+            sum(each.unflushed for each in partitions),
+            sum(each.failed for each in partitions),
+            len(self._waiting),
+            sum(each.appended_batches for each in traffic),
+            sum(each.appended_records for each in traffic),
+            sum(each.appended_bytes for each in traffic),
+            sum(each.fetched_bytes for each in traffic),
+        )
 
     def __iter__(self) -> Iterator[Partition]:
         """Every open partition."""

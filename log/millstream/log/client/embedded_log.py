@@ -70,6 +70,7 @@ class EmbeddedLog:
         self._open_broker: Broker | None = None
         self._producers: dict[EmbeddedProducer, None] = {}
         self._consumers: dict[EmbeddedConsumer, None] = {}
+        self._sent_records = self._returned_records = 0  # of those that were closed
 
     async def __aenter__(self) -> Self:
         if self._open_broker is None:
@@ -241,7 +242,7 @@ class EmbeddedLog:
             self._broker,
             transactional_id=transactional_id,
             config=ProducerConfig.parse(config),
-            on_close=self._producers.pop,
+            on_close=self._producer_closed,
         )
         self._producers[producer] = None
         return producer
@@ -262,7 +263,7 @@ class EmbeddedLog:
             auto_offset_reset=auto_offset_reset,
             isolation=isolation,
             config=ConsumerConfig.parse(config),
-            on_close=self._consumers.pop,
+            on_close=self._consumer_closed,
         )
         self._consumers[consumer] = None
         return consumer
@@ -280,13 +281,33 @@ class EmbeddedLog:
             sum(each.high_watermark - each.log_start_offset for each in partitions),
             sum(each.unflushed for each in partitions),
             sum(each.failed for each in partitions),
-            broker.partitions.waiting_fetches,
+            broker.partitions.stats().waiting_fetches,
             broker.transactions.stats().open,
             len(groups),
             sum(len(each.members) for each in groups),
             len(self._producers),
             len(self._consumers),
         )
+
+    def metrics(self) -> str:
+        """All metrics of this log and its clients; see `Log.metrics`."""
+        from millstream.log.metrics import log_metrics
+
+        return log_metrics(
+            self._broker,
+            [each.stats() for each in self._producers],
+            [each.stats() for each in self._consumers],
+            sent_records=self._sent_records,
+            returned_records=self._returned_records,
+        )
+
+    def _producer_closed(self, producer: EmbeddedProducer) -> None:
+        if self._producers.pop(producer, producer) is None:
+            self._sent_records += producer.stats().records_sent
+
+    def _consumer_closed(self, consumer: EmbeddedConsumer) -> None:
+        if self._consumers.pop(consumer, consumer) is None:
+            self._returned_records += consumer.stats().records_returned
 
     async def close(self) -> None:
         """Close producers and consumers, make everything durable, release the directory."""

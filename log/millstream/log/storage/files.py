@@ -38,6 +38,7 @@ __all__ = [
     "Lock",
     "ReadOnlyFiles",
     "RealFiles",
+    "open_descriptors",
     "replace_file",
     "write_file",
 ]

@@ -83,7 +83,8 @@ class Segment:
     def size_bytes(self) -> int:
         """Size of the .log file: of the whole batches in it, should a write have failed."""
         if self._size_bytes is None:
-            self._size_bytes = self.handle.size()
+            is_open = self._handle is not None
+            self._size_bytes = self.handle.size() if is_open else self._files.size(self.path)
         return self._size_bytes
 
     @property

@@ -1,0 +1,1 @@
+"""Everything of the log that opens sockets."""
