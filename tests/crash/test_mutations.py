@@ -22,7 +22,9 @@ from millstream.log.storage import (
     partition,
     producer_state,
     recovery,
+    resuming,
     segment,
+    stored_entries,
     txn_index,
 )
 from shared.partition_sweep import sweep_crashes, sweep_errors
@@ -218,7 +220,34 @@ def a_marker_does_not_raise_the_epoch(patch: Patch) -> None:
     patch.setattr(producer_state.ProducerState, "note_marker", note_marker)
 
 
+def the_recovery_point_moves_before_the_fsync(patch: Patch) -> None:
+    real = partition.Partition.seal
+
+    def seal(self: partition.Partition) -> bool:
+        sealed = real(self)
+        self.recovery_point = self.log_end_offset
+        return sealed
+
+    patch.setattr(partition.Partition, "seal", seal)
+
+
+def index_entries_behind_the_recovery_point_are_trusted(patch: Patch) -> None:
+    patch.setattr(stored_entries.StoredEntries, "keep", nothing)
+
+
+def recovery_resumes_one_batch_late(patch: Patch) -> None:
+    real = resuming._position_of
+    patch.setattr(
+        resuming,
+        "_position_of",
+        lambda segment, offset, interval: real(segment, offset, interval) and segment.size_bytes,
+    )
+
+
 CAUGHT_BY_CRASHES = [
+    the_recovery_point_moves_before_the_fsync,
+    index_entries_behind_the_recovery_point_are_trusted,
+    recovery_resumes_one_batch_late,
     no_fsync_before_the_acknowledgement,
     no_fsync_of_the_active_segment,
     no_fsync_of_sealed_segments,

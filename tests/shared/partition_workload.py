@@ -150,6 +150,12 @@ class Producing:
         assert self.partition.high_watermark == self.partition.log_end_offset
         self.check_reads()
 
+    def seal(self) -> None:
+        """What a recovery needs that begins here; a checkpoint may say so afterwards."""
+        assert self.partition.seal()
+        self.flush()
+        assert self.partition.recovery_point == self.partition.log_end_offset
+
     def check_reads(self) -> None:
         """What is readable now is what was tried, committed and durable."""
         end, start = self.partition.high_watermark, self.partition.log_start_offset
@@ -165,6 +171,7 @@ def workload(files: SimFiles, history: History) -> None:
     history.created = True
     producing = Producing(history, partition)
     first_epoch(producing)
+    producing.seal()
     log_dir.checkpoint()
     transactions(producing)
     delete_records(log_dir, producing)
@@ -192,6 +199,7 @@ def transactions(producing: Producing) -> None:
     producing.send(2, 0, 3, transactional=True)
     producing.flush()
     producing.send(3, 5, 2, transactional=True)
+    producing.partition.seal()  # and no checkpoint that says so
     producing.send(1, 0, 2)
     producing.send(2, 0, 2, transactional=True)
     producing.end(2, 1, commit=True)
@@ -215,6 +223,7 @@ def delete_records(log_dir: LogDir, producing: Producing) -> None:
     producing.history.log_start_tried = before
     assert producing.partition.delete_records(before) == before
     producing.send(2, 2, 1, transactional=True)
+    producing.seal()
     log_dir.checkpoint()
     producing.history.log_start_promised = before
     producing.check_reads()
@@ -229,7 +238,7 @@ def after_restart(log_dir: LogDir, producing: Producing) -> None:
     producing.flush()
     producing.end(2, 3, commit=False)
     producing.send(2, 3, 2, transactional=True)
-    producing.flush()
+    producing.seal()
     log_dir.checkpoint()
     producing.send(1, 0, 4)
     producing.end(2, 4, commit=True)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from millstream.log.errors import CorruptRecordError, StorageError
-from millstream.log.storage.checkpoints import encode_offsets
-from millstream.log.storage.files import replace_file
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.partition import Partition
@@ -146,6 +144,7 @@ def test_damage_below_the_recovery_point_is_an_error_and_nothing_is_touched() ->
     ]
     # The way out that the message names: give up what is behind the damage.
     files.remove(f"{ROOT}/recovery-point-offset-checkpoint")
+    files.remove(f"{ROOT}/replication-offset-checkpoint")
     assert values(reopened(files)) == expected(active.base_offset + 1)
 
 
@@ -183,19 +182,6 @@ def test_segments_below_the_recovery_point_are_not_read() -> None:
     open_log(again)
     active = partition._segments.active.path
     assert {path for path in read_operations(again) if path.endswith(".log")} == {active}
-
-
-def test_a_segment_that_ends_at_the_recovery_point_is_read() -> None:
-    """It was active when that point was written down: its index files came later."""
-    files = SimFiles()
-    partition = filled(files)[1]
-    end = list(partition._segments)[1].base_offset
-    replace_file(
-        files, f"{ROOT}/recovery-point-offset-checkpoint", encode_offsets({PARTITION: end})
-    )
-    files.open(log_file(0, ".index")).truncate(0)
-    again = reopened(files)
-    check_indexes(again)
 
 
 @pytest.mark.parametrize("suffix", [".index", ".timeindex"])

@@ -6,6 +6,7 @@ end of the file. Everything else is read when somebody asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from millstream.log.config import Durability, TopicConfig
@@ -16,20 +17,24 @@ from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
 from .files import Files, replace_file, write_file
 from .layout import (
+    CLEANED,
     INDEX,
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
     SNAPSHOT,
+    SWAP,
     TIME_INDEX,
     TXN_INDEX,
     offset_file,
     offset_of,
 )
 from .partition import Partition
+from .producer_snapshot import encode_snapshot
 from .producer_state import ProducerState
 from .recovery import Recovery
 from .replay import state_at
+from .resuming import ResumePoint, resume_point
 from .segment import Segment
 
 __all__ = ["LoadRequest", "create_partition", "open_partition"]
@@ -41,8 +46,11 @@ class LoadRequest:
 
     Args:
         root: the log's folder; the partition's is in it.
-        recovery_point: everything below it was synced (recovery-point-offset-checkpoint).
+        recovery_point: everything below it was synced, indexes and a snapshot of the producers too
+            (recovery-point-offset-checkpoint).
+        durable_offset: the batches below it were synced (replication-offset-checkpoint).
         log_start_offset: what the checkpoint says; segments below it are leftovers.
+        clean_offset: what lies below it has been compacted (cleaner-offset-checkpoint).
         clean: the log was closed cleanly after all checkpoints were written.
     """
 
@@ -53,7 +61,9 @@ class LoadRequest:
     durability: Durability
     now_ms: int
     recovery_point: int = 0
+    durable_offset: int = 0
     log_start_offset: int = 0
+    clean_offset: int = 0
     clean: bool = False
 
     @property
@@ -68,9 +78,11 @@ class LoadRequest:
         log_end_offset: int,
         *,
         is_sealed: bool,
+        recovery_point: int | None = None,
+        snapshots: Iterable[int] = (),
     ) -> Partition:
         """The open partition, made of what was found."""
-        return Partition(
+        partition = Partition(
             self.files,
             self.folder,
             self.topic_partition,
@@ -81,7 +93,12 @@ class LoadRequest:
             log_start_offset=max(self.log_start_offset, segments[0].base_offset),
             log_end_offset=log_end_offset,
             is_sealed=is_sealed,
+            recovery_point=recovery_point,
+            snapshots=snapshots,
         )
+        partition.clean_offset = self.clean_offset
+        partition.checkpointed_recovery_point = self.recovery_point
+        return partition
 
 
 def create_partition(request: LoadRequest, *, topic_id: str) -> Partition:
@@ -126,9 +143,18 @@ class Loading:
         self._request = request
         self._files = request.files
         self._folder = request.folder
-        self._names = self._files.list_dir(self._folder)
+        self._names = self._without_leftovers(self._files.list_dir(self._folder))
         self._segments = [Segment(self._files, self._folder, base) for base in self._offsets(LOG)]
         self._snapshots = self._offsets(SNAPSHOT)
+
+    def _without_leftovers(self, names: list[str]) -> list[str]:
+        """The names in the folder, once a compaction that a crash cut short is finished."""
+        if not any(name.endswith((CLEANED, SWAP)) for name in names):
+            return names
+        from .compaction_swap import finish_swaps
+
+        finish_swaps(self._files, self._folder, names)
+        return self._files.list_dir(self._folder)
 
     def load(self) -> Partition:
         """Open it."""
@@ -154,17 +180,34 @@ class Loading:
     def _remove_leftovers(self) -> None:
         """Segments below the log start offset, and index files whose segment is gone: a removal
         that a crash cut short."""
-        start, removed = self._request.log_start_offset, set()
-        while len(self._segments) > 1 and self._segments[1].base_offset <= start:
-            segment = self._segments.pop(0)
+        start, count = self._request.log_start_offset, 0
+        while count + 1 < len(self._segments) and self._segments[count + 1].base_offset <= start:
+            count += 1
+        if count:
+            self._keep_producers(self._segments[count].base_offset)
+        removed = {segment.base_offset for segment in self._segments[:count]}
+        for segment in self._segments[:count]:
             segment.remove()
-            removed.add(segment.base_offset)
+        del self._segments[:count]
         self._snapshots = [offset for offset in self._snapshots if offset not in removed]
         known = {segment.base_offset for segment in self._segments} | removed
         for suffix in (INDEX, TIME_INDEX, TXN_INDEX):
             for offset in self._offsets(suffix):
                 if offset not in known:
                     self._files.remove(offset_file(self._folder, offset, suffix))
+
+    def _keep_producers(self, offset: int) -> None:
+        """Write the snapshot at `offset` where a crash has taken it: once the segments below are
+        gone, nothing else says what producers wrote there."""
+        path = offset_file(self._folder, offset, SNAPSHOT)
+        try:
+            state, known_to = self._state_at(offset)
+        except CorruptRecordError:
+            return  # with durability "os" those batches need not be on the disk
+        if known_to != offset:
+            write_file(self._files, path, encode_snapshot(state))
+            self._files.fsync_dir(self._folder)
+            self._snapshots = sorted({*self._snapshots, offset})
 
     def _open_clean(self) -> Partition | None:
         """Open without reading what was there; None when something does not fit together."""
@@ -175,7 +218,13 @@ class Loading:
         if self._first_without_index() < len(self._segments):
             return None
         state, _ = self._state_at(log_end_offset)
-        return request.partition(self._segments, state, log_end_offset, is_sealed=True)
+        return request.partition(
+            self._segments,
+            state,
+            log_end_offset,
+            is_sealed=True,
+            snapshots=self._snapshots_between(self._segments),
+        )
 
     def _first_without_index(self) -> int:
         """Which segment is the first that lacks an index; their number when none does."""
@@ -187,9 +236,10 @@ class Loading:
 
     def _check_nothing_is_missing(self) -> None:
         request = self._request
-        if request.recovery_point > request.log_start_offset:
+        durable_offset = max(request.recovery_point, request.durable_offset)
+        if durable_offset > request.log_start_offset:
             raise CorruptRecordError(
-                f"{self._folder} holds no segment, but offsets up to {request.recovery_point} had "
+                f"{self._folder} holds no segment, but offsets up to {durable_offset} had "
                 "been made durable. Restore the folder from a backup, or delete the topic."
             )
 
@@ -215,20 +265,20 @@ class Loading:
         first = 0
         while (
             first + 1 < len(self._segments)
-            and self._segments[first + 1].base_offset < request.recovery_point
+            and self._segments[first + 1].base_offset <= request.recovery_point
         ):
             first += 1
         first = min(first, self._first_without_index())
         suspects = self._segments[first:]
-        state, state_offset = self._state_at(suspects[0].base_offset)
+        start = self._start_of_recovery(suspects[0])
         recovery = Recovery(
             self._files,
             self._folder,
             suspects,
-            state,
-            state_offset,
+            start,
             self._snapshots,
-            request.recovery_point,
+            max(request.recovery_point, request.durable_offset),
+            request.clean_offset,
             request.config.index_interval_bytes,
             request.now_ms,
         )
@@ -238,7 +288,41 @@ class Loading:
             for segment in kept:
                 segment.remove()
             return self._begin_anew()
-        return request.partition(kept, state, recovery.log_end_offset, is_sealed=False)
+        return request.partition(
+            kept,
+            start.state,
+            recovery.log_end_offset,
+            is_sealed=False,
+            recovery_point=max(kept[-1].base_offset, start.offset),
+            snapshots=self._snapshots_between(kept, up_to=start.offset),
+        )
+
+    def _start_of_recovery(self, segment: Segment) -> ResumePoint:
+        """The recovery point, where what was written down there is whole; else the beginning of its
+        segment."""
+        request = self._request
+        found = resume_point(
+            self._files,
+            self._folder,
+            request.topic_partition,
+            segment,
+            request.recovery_point,
+            request.config.index_interval_bytes,
+        )
+        if found is not None:
+            found.state.seen_by(request.now_ms)
+            return found
+        state, known_to = self._state_at(segment.base_offset)
+        return ResumePoint(segment.base_offset, 0, state, known_to)
+
+    def _snapshots_between(
+        self, segments: list[Segment], *, up_to: int | None = None
+    ) -> Iterator[int]:
+        """Snapshots that are not where a segment begins: a checkpoint wrote them."""
+        begin = {segment.base_offset for segment in segments}
+        for offset in self._snapshots:
+            if offset not in begin and (up_to is None or offset <= up_to):
+                yield offset
 
     def _state_at(self, offset: int) -> tuple[ProducerState, int]:
         return state_at(

@@ -34,6 +34,7 @@ from .checkpoints import (
 from .files import Files, Lock, parent, replace_file
 from .layout import (
     CLEAN_SHUTDOWN,
+    CLEANER_OFFSETS,
     DELETED,
     LOCK,
     LOG,
@@ -71,6 +72,8 @@ class LogDir:
         self._lock = lock
         self._durability = durability
         self._now_ms = now_ms
+        self._clean_offsets: dict[TopicPartition, int] = {}
+        """As on disk: how far each compacted partition is clean."""
         self._closed = False
 
     @classmethod
@@ -113,7 +116,9 @@ class LogDir:
         with disk_errors(self._path):
             clean = self._files.exists(self._file(CLEAN_SHUTDOWN))
             recovery_points = self._read_offsets(RECOVERY_POINTS)
+            durable_offsets = self._read_offsets(REPLICATION_OFFSETS)
             log_starts = self._read_offsets(LOG_START_OFFSETS)
+            self._clean_offsets = self._read_offsets(CLEANER_OFFSETS)
             if clean:
                 self._files.remove(self._file(CLEAN_SHUTDOWN))
             # Also for the names above: a process that was killed may have left them un-synced, and
@@ -133,11 +138,14 @@ class LogDir:
                         self._durability,
                         self._now_ms,
                         recovery_point=recovery_points.get(topic_partition, 0),
+                        durable_offset=durable_offsets.get(topic_partition, 0),
                         log_start_offset=log_starts.get(topic_partition, 0),
+                        clean_offset=self._clean_offsets.get(topic_partition, 0),
                         clean=clean and topic_partition in recovery_points,
                     )
                 )
-            if not clean or recovery_points.keys() != self.partitions.keys():
+            outdated = self._clean_offsets.keys() - self.partitions.keys()
+            if not clean or outdated or recovery_points.keys() != self.partitions.keys():
                 # Old entries must not wait for a new topic of the same name.
                 self.checkpoint()
 
@@ -209,8 +217,8 @@ class LogDir:
                 self._remove_folder(folder)
 
     def checkpoint(self) -> None:
-        """Write down recovery points, log start offsets and high watermarks, durably; then remove
-        the files of segments below the log start offsets.
+        """Write down recovery points, log start offsets and high watermarks, durably; then put
+        the files of compactions in place and remove those of segments below the log start offsets.
 
         Raises:
             StorageError: the disk refused; the old checkpoints hold.
@@ -222,15 +230,36 @@ class LogDir:
             for partition in partitions.values()
             for segment in partition.take_dropped()
         )
+        recovery_points = {key: p.recovery_point for key, p in partitions.items()}
         with disk_errors(self._path), _handed_back(dropped):
             for name, offsets in (
                 (LOG_START_OFFSETS, {key: p.log_start_offset for key, p in partitions.items()}),
-                (RECOVERY_POINTS, {key: p.recovery_point for key, p in partitions.items()}),
-                (REPLICATION_OFFSETS, {key: p.high_watermark for key, p in partitions.items()}),
+                (RECOVERY_POINTS, recovery_points),
+                (REPLICATION_OFFSETS, {key: p.durable_offset for key, p in partitions.items()}),
             ):
                 replace_file(self._files, self._file(name), encode_offsets(offsets))
+            for key, partition in partitions.items():
+                partition.checkpointed_recovery_point = recovery_points[key]
+            self._settle(partitions)
             while dropped:
                 dropped.popleft()[1].remove()
+            for key, partition in partitions.items():
+                for path in partition.take_old_snapshots(recovery_points[key]):
+                    self._files.remove(path)
+
+    def _settle(self, partitions: Mapping[TopicPartition, Partition]) -> None:
+        """Put the files of compactions in place, then write down how far partitions are clean."""
+        clean = {key: at for key, at in self._clean_offsets.items() if key in partitions}
+        for key, partition in partitions.items():
+            settling = partition.settling
+            if settling is not None:
+                settling.settle()
+                if settling.clean_offset is not None:
+                    clean[key] = settling.clean_offset
+                partition.settled()
+        if clean != self._clean_offsets:
+            replace_file(self._files, self._file(CLEANER_OFFSETS), encode_offsets(clean))
+            self._clean_offsets = clean
 
     def close(self, *, clean: bool = True) -> None:
         """Close every partition and give the folder back.

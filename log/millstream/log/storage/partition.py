@@ -1,4 +1,5 @@
-"""One partition: an append-only sequence of record batches. What of it may be read: reading.py.
+"""One partition: an append-only sequence of record batches. Reading: reading.py; how records
+leave: shrinking.py.
 
 Owns the order of batches, the offsets, the producers' state, and when bytes become readable. Does
 not own threads, time or waiting: it is synchronous, told the time, and has one owner. An append
@@ -10,33 +11,38 @@ append until the log is opened again and recovery has found what is true; readin
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+
 from millstream.log.config import Durability, TopicConfig
-from millstream.log.errors import OffsetOutOfRangeError, StorageError
+from millstream.log.errors import StorageError
 from millstream.log.format.codec import BatchHeader, parse_header
 from millstream.log.format.control import encode_control_batch
 from millstream.log.record import ProducerDescription, TopicPartition
 
 from .appending import as_stored, check_for_append, placed
 from .files import Files
-from .flush import Flush, Unsynced
+from .flush import Flush
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import encode_snapshot
 from .producer_state import ProducerState
-from .reading import ReadablePartition
 from .results import AppendInfo, ReadResult
 from .segment import NO_TIMESTAMP, Segment
+from .shrinking import ShrinkingPartition
 from .txn_index import AbortedTransaction
 
 __all__ = ["AppendInfo", "Flush", "Partition", "ReadResult"]
 
 
-class Partition(ReadablePartition):
+class Partition(ShrinkingPartition):
     """An open partition; made by `open_partition` or `create_partition` (loading.py).
 
     Args:
         folder: its folder, which exists.
         log_end_offset: where the batches in `segments` end; all of them are durable.
         is_sealed: the index files and a snapshot say everything a clean start needs.
+        recovery_point: the same for what lies below it; None when that is everything.
+        snapshots: offsets of the snapshots on disk that are not where a segment begins.
     """
 
     def __init__(
@@ -52,24 +58,29 @@ class Partition(ReadablePartition):
         log_start_offset: int,
         log_end_offset: int,
         is_sealed: bool,
+        recovery_point: int | None = None,
+        snapshots: Iterable[int] = (),
     ) -> None:
         super().__init__(
+            files,
             folder,
             topic_partition,
+            config,
             durability=durability,
             segments=segments,
             producers=producers,
             log_start_offset=log_start_offset,
             log_end_offset=log_end_offset,
         )
-        self.config = config
-        self.recovery_point = log_end_offset
-        """Everything below it is durable, indexes of closed segments included."""
-        self._files = files
-        self._unsynced = Unsynced(files, folder)
+        self.recovery_point = log_end_offset if recovery_point is None else recovery_point
+        """Everything below it is durable, indexes and a snapshot of the producers included."""
+        self.durable_offset = log_end_offset
+        """Every batch below it is durable. With durability "fsync" the high watermark."""
         self._is_sealed = is_sealed
+        self._snapshots = deque(sorted(snapshots))
         self._error: OSError | None = None
         self._flush_failed = False
+        self._flush_was_asked = False
 
     def append(self, batch: bytes, now_ms: int) -> AppendInfo:
         """Append one batch as a producer sent it.
@@ -131,6 +142,10 @@ class Partition(ReadablePartition):
             coordinator_epoch=coordinator_epoch,
             timestamp=now_ms,
         )
+        try:
+            self._segments.active.txn_index.entries()  # later nothing may stop the note of an abort
+        except OSError as error:
+            raise self._unreadable(error) from error
         header = self._write(batch, parse_header(batch), now_ms)
         ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
         if ended is not None and not commit:
@@ -138,33 +153,6 @@ class Partition(ReadablePartition):
             self._segments.active.txn_index.append(AbortedTransaction(*ended, stable))
         self._update_offsets()
         return header.base_offset
-
-    def delete_records(self, before: int) -> int:
-        """Raise the log start offset to `before`, if it is lower. Returns what it is now.
-
-        It is for good once `LogDir.checkpoint` has run, which also removes the files of segments
-        that hold nothing else. Until then a crash may bring the records back.
-
-        Raises:
-            OffsetOutOfRangeError: `before` is above the high watermark. Nothing was deleted.
-        """
-        self._check_open()
-        if before > self.high_watermark:
-            raise OffsetOutOfRangeError(
-                f"Partition {self.topic_partition}: records before {before} cannot be deleted, the "
-                f"high watermark is {self.high_watermark}. Delete up to there at most."
-            )
-        if before > self.log_start_offset:
-            self.log_start_offset = before
-            for segment in self._segments.take_below(before):
-                self._unsynced.drop(segment)
-            self._update_offsets()
-        return self.log_start_offset
-
-    def take_dropped(self) -> list[Segment]:
-        """Segments below the log start offset, to be removed once that offset is on disk. Any
-        thread."""
-        return self._unsynced.take_dropped()
 
     def has_open_transaction(self, producer_id: int) -> bool:
         """Whether this producer has written to the partition and neither committed nor aborted."""
@@ -204,28 +192,66 @@ class Partition(ReadablePartition):
         if self._flush_failed:
             return False
         if self._acknowledges_unsynced:
-            return self._unsynced.has_sealed
-        return self.high_watermark < self.log_end_offset
+            return self._unsynced.has_sealed or self._flush_is_due
+        return self.high_watermark < self.log_end_offset or self._unsynced.has_sealed
+
+    @property
+    def _flush_is_due(self) -> bool:
+        unflushed = self.log_end_offset - self.durable_offset
+        return self._flush_was_asked or unflushed >= self.config.flush_messages
+
+    def ask_for_flush(self) -> None:
+        """With durability "os": the next flush takes the active segment too (flush.ms is over)."""
+        self._flush_was_asked = (
+            self._acknowledges_unsynced and self.durable_offset < self.log_end_offset
+        )
 
     def start_flush(self) -> Flush | None:
         """What an fsync has to do now; None when there is nothing, or one is running already.
 
-        With durability "os" only closed segments are flushed, so that recovery need not read them.
+        With durability "os" only closed segments are flushed, so that recovery need not read them,
+        and the active one when flush.messages or flush.ms want it.
         """
         if self._unsynced.flush_is_running or self._closed or not self.unflushed:
             return None
         active = self._segments.active
-        if self._acknowledges_unsynced:
+        if self._acknowledges_unsynced and not self._flush_is_due:
             return self._unsynced.prepare(active.base_offset, None)
+        self._flush_was_asked = False
         return self._unsynced.prepare(self.log_end_offset, active)
+
+    def seal(self) -> bool:
+        """Write down what a recovery needs that begins here; the next flush makes it durable and
+        moves the recovery point. False when nothing has come since the last time.
+
+        Raises:
+            StorageError: the disk failed, now or before.
+        """
+        self._check_writable()
+        if self.log_end_offset in (self.recovery_point, self._unsynced.sealed_to):
+            return self._unsynced.has_sealed
+        try:
+            self._seal_active()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._snapshots.append(self.log_end_offset)
+        return True
+
+    def take_old_snapshots(self, recovery_point: int) -> list[str]:
+        """Snapshot files that no recovery needs once this recovery point is on disk. Any thread."""
+        taken = []
+        while self._snapshots and self._snapshots[0] < recovery_point:
+            taken.append(offset_file(self.folder, self._snapshots.popleft(), SNAPSHOT))
+        return taken
 
     def finish_flush(self, flush: Flush, error: OSError | None) -> None:
         """The flush has run, or failed with `error`: then the partition takes no more writes."""
-        self._unsynced.finish(flush)
+        self._unsynced.finish(flush, failed=error is not None)
         if error is not None:
             self._error, self._flush_failed = error, True
         else:
-            self.recovery_point = flush.offset
+            self.recovery_point = max(self.recovery_point, flush.recovery_point)
+            self.durable_offset = max(self.durable_offset, self.recovery_point, flush.offset)
             self.high_watermark = max(self.high_watermark, flush.offset)
             self._update_offsets()
         if self._closed:
@@ -254,21 +280,34 @@ class Partition(ReadablePartition):
         header, parts = placed(batch, header, self.log_end_offset)
         self._is_sealed = False
         try:
-            self._roll_if_due(header, now_ms)
+            if not self._segments.active.takes(header, self.config, now_ms):
+                self._roll()
             self._segments.active.append(header, parts, self.config.index_interval_bytes)
         except OSError as error:
-            self._error = error
-            raise self._refusal() from error
+            raise self._failed(error) from error
         self.log_end_offset = header.last_offset + 1
         return header
 
-    def _roll_if_due(self, header: BatchHeader, now_ms: int) -> None:
+    def _roll(self) -> None:
+        """Close the active segment and begin a new one."""
+        self._is_sealed = False
+        self._seal_active()
+        if self._snapshots and self._snapshots[-1] == self.log_end_offset:
+            self._snapshots.pop()  # a segment begins there now
+        self._segments.add(Segment(self._files, self.folder, self.log_end_offset, create=True))
+
+    def _close_active(self) -> None:
+        self._check_writable()
+        try:
+            self._roll()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _seal_active(self) -> None:
         active = self._segments.active
-        if not active.takes(header, self.config, now_ms):
-            active.seal()
-            self._unsynced.note_sealed(active)
-            self._write_snapshot()
-            self._segments.add(Segment(self._files, self.folder, self.log_end_offset, create=True))
+        active.seal()
+        self._unsynced.note_sealed(active, self.log_end_offset)
+        self._write_snapshot()
 
     def _write_snapshot(self) -> None:
         path = offset_file(self.folder, self.log_end_offset, SNAPSHOT)
@@ -278,15 +317,11 @@ class Partition(ReadablePartition):
     def _flush_all(self) -> None:
         if self._is_sealed:
             return  # nothing was written since a clean start
-        active = self._segments.active
         try:
-            active.seal()
-            self._unsynced.note_sealed(active)
-            self._write_snapshot()
+            self._seal_active()
             flush = self._unsynced.prepare(self.log_end_offset, None)
         except OSError as error:
-            self._error = error
-            raise self._refusal() from error
+            raise self._failed(error) from error
         try:
             flush.run()
         except OSError as error:
@@ -303,6 +338,10 @@ class Partition(ReadablePartition):
         self._check_open()
         if self._error is not None:
             raise self._refusal() from self._error
+
+    def _failed(self, error: OSError) -> StorageError:
+        self._error = error
+        return self._refusal()
 
     def _refusal(self) -> StorageError:
         return StorageError(

@@ -1,7 +1,7 @@
 """What is true on disk after an unclean stop.
 
-    1. Segments that end below the recovery point were synced, indexes and all: they are trusted.
-    2. The others are read batch by batch. What is not one whole batch with a right checksum and the
+    1. What lies below the recovery point was synced, indexes and all: it is trusted.
+    2. The rest is read batch by batch. What is not one whole batch with a right checksum and the
        next offset ends the log: a write that was torn, bytes that never came, or old ones.
     3. What lies behind is cut off, later segments are removed. Nothing acknowledged is lost by it:
        that was synced, and every batch before it too.
@@ -30,11 +30,11 @@ from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, check_ba
 from .files import Files, write_file
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import encode_snapshot
-from .producer_state import ProducerState
 from .replay import note
+from .resuming import ResumePoint
 from .segment import Segment
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "valid_batches"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,20 +56,21 @@ class Recovery:
     """The recovery of one partition: `scan`, which only reads, then `apply`.
 
     Args:
-        segments: from the first that is not trusted on; at least one.
-        state: producer state at the first one's base offset.
-        state_offset: where the snapshot was taken that `state` comes from.
+        segments: from the first that is not trusted as a whole on; at least one.
+        start: where in the first one to begin; its state is brought to the end of the log.
         old_snapshots: offsets of the snapshot files there are.
-        recovery_point: everything below it was synced.
+        durable_offset: everything below it was synced.
+        clean_offset: what lies below it was compacted: gaps are no damage there, even where nobody
+            knows any more what was synced.
     """
 
     files: Files
     folder: str
     segments: list[Segment]
-    state: ProducerState
-    state_offset: int
+    start: ResumePoint
     old_snapshots: list[int]
-    recovery_point: int
+    durable_offset: int
+    clean_offset: int
     index_interval_bytes: int
     now_ms: int
     scanned: list[Scanned] = field(default_factory=list)
@@ -85,22 +86,21 @@ class Recovery:
             CorruptRecordError: batches below the recovery point are not what was written.
             OSError: the disk could not be read.
         """
-        self.log_end_offset = self.segments[0].base_offset
-        for segment in self.segments:
+        self.log_end_offset = self.start.offset
+        self._scan_segment(self.segments[0], self.start.position)
+        for segment in self.segments[1:]:
+            if self.problem:
+                break
             if not self._continues(segment.base_offset):
                 self.problem = f"{segment.path} begins later"
                 break
             self.log_end_offset = segment.base_offset
-            if segment.base_offset != self.state_offset:
-                self.snapshots.append((segment.base_offset, encode_snapshot(self.state)))
-            self._scan_segment(segment)
-            if self.problem:
-                break
-        if self.log_end_offset < self.recovery_point:
+            self._scan_segment(segment, 0)
+        if self.log_end_offset < self.durable_offset:
             last = self.scanned[-1]
             raise last.segment.damaged(
                 last.valid_bytes,
-                f"{self.problem or 'the file ends'}; offsets up to {self.recovery_point} had been "
+                f"{self.problem or 'the file ends'}; offsets up to {self.durable_offset} had been "
                 "made durable",
             )
 
@@ -128,25 +128,30 @@ class Recovery:
     def _continues(self, base_offset: int) -> bool:
         """Whether a batch of this offset may come next. Compaction leaves gaps, but only below the
         recovery point."""
-        if self.log_end_offset < self.recovery_point:
+        if self.log_end_offset < max(self.durable_offset, self.clean_offset):
             return base_offset >= self.log_end_offset
         return base_offset == self.log_end_offset
 
-    def _scan_segment(self, segment: Segment) -> None:
-        scanned = Scanned(segment)
+    def _scan_segment(self, segment: Segment, start: int) -> None:
+        """From position `start` on; with 0 the indexes are built anew, else they hold what is
+        before."""
+        scanned = Scanned(segment, start)
         self.scanned.append(scanned)
-        segment.clear_indexes()
+        if not start:
+            segment.clear_indexes()
+            if segment.base_offset != self.start.snapshot:
+                self.snapshots.append((segment.base_offset, encode_snapshot(self.start.state)))
         try:
-            for position, header, batch in _valid_batches(segment):
+            for position, header, batch in valid_batches(segment, start):
                 if not self._continues(header.base_offset):
                     raise CorruptRecordError(
                         f"the batch at offset {header.base_offset} follows {self.log_end_offset}"
                     )
-                aborted = note(self.state, header, batch, self.now_ms)
+                aborted = note(self.start.state, header, batch, self.now_ms)
                 segment.note(header, position, self.index_interval_bytes)
                 if aborted is not None:
                     segment.txn_index.append(aborted)
-                if header.base_offset >= self.recovery_point and scanned.unsynced_position is None:
+                if header.base_offset >= self.durable_offset and scanned.unsynced_position is None:
                     scanned.unsynced_position = position
                 self.log_end_offset = header.last_offset + 1
                 scanned.valid_bytes = position + header.size_bytes
@@ -177,20 +182,22 @@ class Recovery:
         """Those between the scanned segments. Later ones describe batches that may be gone; the one
         this recovery began with may be the only source there is, and stays untouched."""
         for offset in self.old_snapshots:
-            if offset > self.segments[0].base_offset:
+            if offset > self.start.offset:
                 self.files.remove(offset_file(self.folder, offset, SNAPSHOT))
         for offset, data in self.snapshots:
             write_file(self.files, offset_file(self.folder, offset, SNAPSHOT), data)
 
 
-def _valid_batches(segment: Segment) -> Iterator[tuple[int, BatchHeader, memoryview]]:
-    """Position, header and bytes of each batch whose checksum is right.
+def valid_batches(
+    segment: Segment, position: int = 0
+) -> Iterator[tuple[int, BatchHeader, memoryview]]:
+    """Position, header and bytes of each batch from `position` on whose checksum is right.
 
     Raises:
         CorruptRecordError: where the first comes that is not, before the end of the file.
     """
-    end, position = segment.size_bytes, 0
-    chunk, chunk_position = b"", 0
+    end = segment.size_bytes
+    chunk, chunk_position = b"", position
     while position < end:
         start = position - chunk_position
         if len(chunk) - start < HEADER_SIZE_BYTES:

@@ -35,9 +35,10 @@ def note(
             state.note_batch(header, now_ms)
         return None
     columns = decode_batch(batch, 0, header)
-    kind, value = control_type(columns), columns.values[0]
+    kind = control_type(columns)
     if kind is None:
         return None
+    value = columns.values[0]
     if value is None or len(value) < VALUE.size:
         raise CorruptRecordError(f"a marker at offset {header.base_offset} names no coordinator")
     ended = state.note_marker(header, VALUE.unpack_from(value)[1], now_ms)
@@ -77,8 +78,7 @@ def state_at(
             except CorruptRecordError:
                 continue  # torn by a crash: an older one, and more batches, give the same state
             break
-    for entry in state.producers.values():
-        entry.last_seen_ms = now_ms
+    state.seen_by(now_ms)
     ends = [segment.base_offset for segment in segments[1:]]
     for segment, end in zip(segments, [*ends, offset], strict=True):
         if end > known_to and segment.base_offset < offset:

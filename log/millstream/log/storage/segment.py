@@ -98,6 +98,7 @@ class Segment:
         a restart from the last index entry, which seal() added. (-1, base offset) without times."""
         if self._largest is None:
             self._largest = self.time_index.last() or (NO_TIMESTAMP, self.base_offset)
+            self.time_index.stored.close()  # nothing is in there that was not synced
         return self._largest
 
     @property
@@ -189,7 +190,8 @@ class Segment:
         return CorruptRecordError(
             f"{self.path} at position {position}: {what}. The file was damaged after it was "
             "written: restore it from a backup, or delete the records from there on by removing "
-            "recovery-point-offset-checkpoint and .kafka_cleanshutdown and opening the log again."
+            "recovery-point-offset-checkpoint, replication-offset-checkpoint and "
+            ".kafka_cleanshutdown and opening the log again."
         )
 
     def takes(self, header: BatchHeader, config: TopicConfig, now_ms: int) -> bool:

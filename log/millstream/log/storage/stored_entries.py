@@ -63,13 +63,20 @@ class StoredEntries:
 
     def extend(self, data: bytes) -> None:
         """Add packed entries; creates the file."""
+        kept_bytes = self.count * self._entry.size
         count = self.count + len(data) // self._entry.size
         handle = self._open(create=True)
         if self._is_stale:
-            handle.truncate(0)
+            handle.truncate(min(kept_bytes, handle.size()))
             self._is_stale = False
         handle.append(data)
         self._count = count
+
+    def keep(self, count: int) -> None:
+        """Forget the entries from `count` on, and what is no whole entry; the next `extend` cuts
+        them off the file."""
+        self._count = min(count, self.count)
+        self._is_stale = True
 
     def clear(self) -> None:
         """Forget what the file says; the next `extend` writes it anew."""
