@@ -17,6 +17,7 @@ from .record import (
     HangingTransaction,
     Headers,
     OffsetAndMetadata,
+    OffsetAndTimestamp,
     PartitionDescription,
     ProducerDescription,
     Record,
@@ -264,6 +265,13 @@ class Log(Protocol):
         self, timestamps: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int | None]:
         """Earliest offset whose timestamp is at least the given one; None where there is none."""
+        ...
+
+    async def max_timestamps(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """The first record with the latest timestamp of each partition; None where no record has
+        one. Kafka's `ListOffsets` with -3 (KIP-734)."""
         ...
 
     async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "Headers",
     "MemberDescription",
     "OffsetAndMetadata",
+    "OffsetAndTimestamp",
     "PartitionDescription",
     "ProducerDescription",
     "Record",
@@ -73,6 +74,13 @@ class OffsetAndMetadata:
 
     offset: int
     metadata: str = ""
+
+
+class OffsetAndTimestamp(NamedTuple):
+    """A record's offset and its timestamp, in milliseconds since the Unix epoch."""
+
+    offset: int
+    timestamp: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from millstream.log.interface import Isolation, OffsetReset
 from millstream.log.record import (
     HangingTransaction,
     OffsetAndMetadata,
+    OffsetAndTimestamp,
     PartitionDescription,
     ProducerDescription,
     TopicDescription,
@@ -160,6 +161,13 @@ class EmbeddedLog:
         """Earliest offset whose timestamp is at least the given one."""
         partitions = self._broker.partitions
         return {each: partitions.offset_for_time(each, time) for each, time in timestamps.items()}
+
+    async def max_timestamps(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """The first record with the latest timestamp of each partition."""
+        found = {each: self._broker.partitions.max_timestamp(each) for each in partitions}
+        return {each: OffsetAndTimestamp(*at) if at else None for each, at in found.items()}
 
     async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         """Raise the log start offsets."""
