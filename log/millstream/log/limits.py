@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CLEANER_RETRY_MS_MAX",
     "DECOMPRESSED_BYTES_MAX",
+    "DECOMPRESSED_ITEMS_MAX",
     "GZIP_MEMBERS_MAX",
     "INTERNAL_MESSAGE_BYTES_MAX",
     "INTERNAL_READ_BYTES",
@@ -27,6 +28,10 @@ TOPIC_NAME_LENGTH_MAX = 249
 DECOMPRESSED_BYTES_MAX = 128 << 20
 """Bytes the records of one batch may decompress to: 128 times the default max.message.bytes, more
 than text compresses, less than it takes to exhaust memory."""
+
+DECOMPRESSED_ITEMS_MAX = 1 << 22
+"""Records and headers of one compressed batch. The smallest takes two bytes, a few bits compressed,
+and becomes objects of a hundred bytes: without an end, a kilobyte could claim gigabytes."""
 
 GZIP_MEMBERS_MAX = 64
 """Members of one gzip stream. Kafka's clients write one. Each costs a copy of what follows it, so

@@ -33,8 +33,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millstream.log.errors import CorruptRecordError
-from millstream.log.limits import DECOMPRESSED_BYTES_MAX
+from millstream.log.errors import CorruptRecordError, RecordTooLargeError
+from millstream.log.limits import DECOMPRESSED_BYTES_MAX, DECOMPRESSED_ITEMS_MAX
 from millstream.log.record import Headers
 
 from . import partitioner, record_reader, record_writer
@@ -70,6 +70,9 @@ __all__ = [
     "partitions_for_keys",
 ]
 
+HEADER_BYTES_MIN = 2
+"""Of a record's header: two lengths."""
+
 COMPILED: bool = record_reader.COMPILED and record_writer.COMPILED and partitioner.COMPILED
 """Whether records are read and written by machine code, or by the interpreter, much slower."""
 
@@ -96,7 +99,8 @@ def encode_batch(
     milliseconds, -1 for none. `compression` is 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
 
     Raises:
-        RecordTooLargeError: the batch would not fit the 31 bits of its length field.
+        RecordTooLargeError: the batch would not fit the 31 bits of its length field; or, when it is
+            compressed, no reader would decompress it.
         ConfigError: there is no such compression or level.
         TypeError, OverflowError, ValueError: a key or value that is not bytes, a timestamp out of
             range, no records.
@@ -109,6 +113,8 @@ def encode_batch(
         list(timestamps[start:stop]),
         None if headers is None else [header_bytes(each) for each in headers[start:stop]],
     )
+    if compression:
+        _check_decompressed(end, stop - start, headers[start:stop] if headers else None)
     with memoryview(buffer) as view:
         records = compress(compression, view[:end], level) if compression else view[:end]
         attributes = compression
@@ -130,6 +136,23 @@ def encode_batch(
             records_count=stop - start,
         )
         return seal_batch(header, records)
+
+
+def _check_decompressed(size_bytes: int, records: int, headers: Sequence[Headers] | None) -> None:
+    """What `decode_batch` would refuse is not written."""
+    if size_bytes > DECOMPRESSED_BYTES_MAX:
+        raise RecordTooLargeError(
+            f"{records} records of {size_bytes} bytes are more than a compressed batch may become, "
+            f"{DECOMPRESSED_BYTES_MAX} bytes; send fewer at once, or without compression"
+        )
+    if size_bytes < DECOMPRESSED_ITEMS_MAX * HEADER_BYTES_MIN:
+        return
+    items = records + (sum(map(len, headers)) if headers is not None else 0)
+    if items > DECOMPRESSED_ITEMS_MAX:
+        raise RecordTooLargeError(
+            f"{items} records and headers are more than a compressed batch may have, "
+            f"{DECOMPRESSED_ITEMS_MAX}; send fewer at once, or without compression"
+        )
 
 
 def decode_batch(
@@ -156,8 +179,8 @@ def decode_batch(
     if header.compression:
         with memoryview(buffer) as view, view[start:end] as packed:
             data = decompress(header.compression, packed, size_bytes_max)
-        start, end = 0, len(data)
-    elif type(buffer) is bytes:
+        return read_records(data, 0, len(data), header, DECOMPRESSED_ITEMS_MAX)
+    if type(buffer) is bytes:
         data = buffer
     else:
         data = bytes(memoryview(buffer)[start:end])

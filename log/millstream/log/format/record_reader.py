@@ -30,6 +30,7 @@ COMPILED: bool = cython.compiled
 
 RECORD_BYTES_MIN = 7
 """Length, attributes, timestamp, offset, two lengths and a header count of one byte each."""
+INT32_MAX = (1 << 31) - 1
 INT64_MAX: int = cython.declare(cython.longlong, 0x7FFFFFFFFFFFFFFF)
 
 
@@ -45,8 +46,11 @@ class RecordReader:
     record_end: int = cython.declare(cython.Py_ssize_t)
     last_delta: int = cython.declare(cython.longlong)
     delta_max: int = cython.declare(cython.longlong)
+    headers_left: int = cython.declare(cython.longlong)
 
-    def __init__(self, data: bytes, position: int, end: int, last_offset_delta: int) -> None:
+    def __init__(
+        self, data: bytes, position: int, end: int, last_offset_delta: int, headers_max: int
+    ) -> None:
         self.kept = data  # what `p` points into must live as long as this
         self.p = data
         self.position = position
@@ -54,6 +58,7 @@ class RecordReader:
         self.record_end = position
         self.last_delta = -1
         self.delta_max = last_offset_delta
+        self.headers_left = headers_max
 
     @cython.cfunc
     @cython.inline
@@ -147,8 +152,9 @@ class RecordReader:
         count = self.varint(32)
         if count == 0:
             return ()
-        if count < 0:
+        if count < 0 or count > self.headers_left:
             raise CorruptRecordError(f"it has {count} headers")
+        self.headers_left -= count
         found: list[tuple[str, bytes | None]] = []
         for _ in range(count):
             key = self.data()
@@ -171,8 +177,11 @@ class RecordReader:
 
 
 @cython.locals(reader=RecordReader, position=cython.Py_ssize_t, end=cython.Py_ssize_t)
-def read_records(data: bytes, position: int, end: int, header: BatchHeader) -> Columns:
-    """The records that take exactly `data[position:end]`.
+def read_records(
+    data: bytes, position: int, end: int, header: BatchHeader, items_max: int = INT32_MAX
+) -> Columns:
+    """The records that take exactly `data[position:end]`; with their headers no more than
+    `items_max`, because each becomes objects that are much larger than its bytes.
 
     Raises:
         CorruptRecordError: they do not, or they are not what the header says.
@@ -183,7 +192,12 @@ def read_records(data: bytes, position: int, end: int, header: BatchHeader) -> C
             f"the batch at offset {header.base_offset} cannot hold its {count} records in "
             f"{end - position} bytes; it was damaged, or made wrongly by its producer"
         )
-    reader = RecordReader(data, position, end, header.last_offset_delta)
+    if count > items_max:
+        raise CorruptRecordError(
+            f"the batch at offset {header.base_offset} has {count} records, more than the "
+            f"{items_max} that a compressed batch may have; it is made to exhaust memory"
+        )
+    reader = RecordReader(data, position, end, header.last_offset_delta, items_max - count)
     try:
         columns = _read_columns(reader, count, header.base_offset, header.base_timestamp)
     except CorruptRecordError as error:
