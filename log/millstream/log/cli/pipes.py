@@ -1,0 +1,79 @@
+"""Standard input and output for commands that move data: in a thread, in large pieces, unbuffered.
+
+Reading a pipe and writing to one may wait for ever, and neither may hold up the event loop or the
+end of the process. So each has a daemon thread that uses the descriptor's raw file object: a
+buffered one is locked while it waits, which Python's exit does not survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+__all__ = ["StdinReader", "StdoutWriter"]
+
+T = TypeVar("T")
+
+READ_BYTES = 1 << 20
+
+
+class StdinReader:
+    """Pieces of standard input."""
+
+    def __init__(self) -> None:
+        self._raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end. May be cancelled: then a piece may be lost."""
+        return await _in_daemon_thread(lambda: self._raw.read(READ_BYTES) or b"")
+
+
+class StdoutWriter:
+    """Writes whole pieces to standard output."""
+
+    def __init__(self) -> None:
+        self._raw: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+
+    async def write(self, data: bytes) -> None:
+        """Return when every byte was taken.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+        """
+        await _in_daemon_thread(lambda: self._write(data))
+
+    def _write(self, data: bytes) -> None:
+        with memoryview(data) as view:
+            position = 0
+            while position < len(view):
+                position += self._raw.write(view[position:])
+
+
+async def _in_daemon_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread that does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def answer(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # T may be None itself
+
+    def main() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except OSError as failure:
+            error = failure
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(answer, result, error)
+
+    threading.Thread(target=main, daemon=True).start()
+    return await done
