@@ -11,6 +11,7 @@ from millstream.log import (
     ConfigError,
     GroupNotEmptyError,
     IllegalGenerationError,
+    LogClosedError,
     OffsetAndMetadata,
     TopicPartition,
     UnknownMemberError,
@@ -308,5 +309,19 @@ def test_subscribing_anew() -> None:
         await consumer.assign([T0])
         assert consumer.assignment() == {T0}
         assert log.stats().members == 0
+
+    with_log(body)
+
+
+def test_closing_a_consumer_while_another_task_polls_it() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await topic(log, 2)
+        first, second = (log.consumer("t", group="g") for _ in range(2))
+        await first.poll(0)
+        polling = asyncio.create_task(second.poll(10_000))  # waits for the first to join again
+        await settled()
+        await second.close()
+        with pytest.raises(LogClosedError):
+            await polling
 
     with_log(body)

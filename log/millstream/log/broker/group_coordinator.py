@@ -121,7 +121,11 @@ class GroupCoordinator:
         """
         group = self._group_of(name, member_id)
         if group.sync(member_id, generation, assignments, self._clock.monotonic_ms()):
-            self._write_group(group)
+            try:
+                self._write_group(group)
+            except BaseException:
+                self._deliver(group)  # the others have their answers; this member joins again
+                raise
             self._rebalances += 1
             event(
                 "group rebalanced",

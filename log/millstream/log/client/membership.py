@@ -115,10 +115,12 @@ class Membership:
             await self._revoke()
             self._must_join = False
             self._joining = asyncio.get_running_loop().create_task(self._join())
-        if self._joining is not None:
-            done, _ = await asyncio.wait([self._joining], timeout=max(timeout_s, 0))
-            if done:
-                await self._take_over()
+        joining = self._joining
+        if joining is not None:
+            done, _ = await asyncio.wait([joining], timeout=max(timeout_s, 0))
+            if done and joining is self._joining:  # or the consumer was closed meanwhile
+                self._joining = None
+                await self._take_over(joining)
 
     async def leave(self) -> None:
         """Give up the partitions and leave; the others rebalance at once."""
@@ -135,10 +137,8 @@ class Membership:
             self._generation = _NO_GENERATION
             self._must_join = True
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, joining: asyncio.Task[list[TopicPartition]]) -> None:
         """The rebalance is over: what is assigned now?"""
-        assert self._joining is not None
-        joining, self._joining = self._joining, None
         try:
             self._assigned = joining.result()
         except LogError:
