@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from millstream.log.errors import StorageError
@@ -45,6 +45,7 @@ class Flusher:
         self._wanted: dict[TopicPartition, Partition] = {}
         self._running: set[TopicPartition] = set()
         self._settling: list[asyncio.Future[None]] = []
+        self._timers: dict[TopicPartition, asyncio.TimerHandle] = {}
         self._start_is_scheduled = False
         self._durations = Histogram(FLUSH_BUCKETS_S)
         self._failures = 0
@@ -55,6 +56,25 @@ class Flusher:
         if not self._start_is_scheduled:
             self._start_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._start)
+
+    def want_within(self, partition: Partition, delay_ms: int) -> None:
+        """With durability "os": have all of this partition on the disk by then (flush.ms)."""
+
+        def due() -> None:
+            del self._timers[partition.topic_partition]
+            partition.ask_for_flush()
+            if partition.unflushed:
+                self.want(partition)
+
+        if partition.topic_partition not in self._timers:
+            timer = asyncio.get_running_loop().call_later(delay_ms / 1000, due)
+            self._timers[partition.topic_partition] = timer
+
+    def stop_timers(self) -> None:
+        """The log is being closed, which flushes everything."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def durable(self, partition: Partition, offset: int) -> asyncio.Future[None]:
         """A future that ends when everything below `offset` is durable and readable.
@@ -90,9 +110,13 @@ class Flusher:
     def forget(self, topic_partition: TopicPartition, error: Exception) -> None:
         """The partition is gone: those who wait for it get `error`."""
         self._wanted.pop(topic_partition, None)
+        timer = self._timers.pop(topic_partition, None)
+        if timer is not None:
+            timer.cancel()
         for _, future in self._waiters.pop(topic_partition, []):
             if not future.done():
                 future.set_exception(error)
+        self._changed()
 
     async def settle(self, only: set[TopicPartition] | None = None) -> None:
         """Wait until no flush runs and none is wanted, of these partitions or of all."""
@@ -100,6 +124,22 @@ class Flusher:
             busy = self._running | (self._wanted.keys() if self._start_is_scheduled else set())
             if not (busy if only is None else busy & only):
                 return
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append(changed)
+            await changed
+
+    async def until_recovery_point(self, wanted: Mapping[Partition, int]) -> None:
+        """Wait until the recovery point of each partition is there and no segment that was dropped
+        waits for a flush, or nothing is under way that could bring it there: the disk failed, or
+        the partition is gone."""
+        while any(
+            (partition.recovery_point < offset or partition.is_dropping)
+            and (
+                partition.topic_partition in self._running
+                or partition.topic_partition in self._wanted
+            )
+            for partition, offset in wanted.items()
+        ):
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._settling.append(changed)
             await changed

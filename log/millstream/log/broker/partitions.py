@@ -10,15 +10,16 @@ watermark passed it: after an fsync that covers it, or at once with durability="
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import LogClosedError, LogError, UnknownTopicError
+from millstream.log.errors import LogClosedError, LogError, StorageError, UnknownTopicError
 from millstream.log.interface import Isolation
 from millstream.log.record import TopicPartition
-from millstream.log.settings import SettingValue
+from millstream.log.settings import LONG_MAX, SettingValue
 from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 
 from .catalog import Catalog
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FetchRequest", "Fetched", "Partitions"]
 
+
+logger = logging.getLogger("millstream.log")
 
 T = TypeVar("T")
 
@@ -203,7 +206,9 @@ class Partitions:
         if partition.high_watermark == partition.log_end_offset:  # durability="os"
             self._waiting.wake(partition.topic_partition)
             if partition.unflushed:
-                self.flusher.want(partition)  # a segment was closed
+                self.flusher.want(partition)  # a segment was closed, or flush.messages
+            elif partition.config.flush_ms != LONG_MAX:
+                self.flusher.want_within(partition, partition.config.flush_ms)
 
     def durable(self, topic_partition: TopicPartition, offset: int) -> asyncio.Future[None]:
         """A future that ends when everything below `offset` is acknowledged."""
@@ -267,6 +272,10 @@ class Partitions:
         """The first offset with this timestamp or a later one."""
         return self.partition(topic_partition).offset_for_time(timestamp_ms)
 
+    def max_timestamp(self, topic_partition: TopicPartition) -> tuple[int, int] | None:
+        """Offset and time of the first record with the latest time."""
+        return self.partition(topic_partition).max_timestamp()
+
     def delete_records(self, topic_partition: TopicPartition, before: int) -> None:
         """Raise the log start offset to `before`; -1 means the high watermark."""
         partition = self.partition(topic_partition)
@@ -309,6 +318,18 @@ class Partitions:
 
     async def checkpoint(self) -> None:
         """Write down how far recovery need not look, and remove files nobody needs."""
+        sealed = {}
+        for partition in self._catalog.partitions():
+            if partition.failed:
+                continue
+            try:
+                if partition.seal():
+                    sealed[partition] = partition.log_end_offset
+                    self.flusher.want(partition)
+            except (StorageError, LogClosedError) as error:  # a topic may go meanwhile
+                logger.warning("No checkpoint of %s: %s", partition.topic_partition, error)
+            await asyncio.sleep(0)  # a few small writes each: others may want to go on
+        await self.flusher.until_recovery_point(sealed)
         await self.run_on_disk(self._catalog.checkpoint)
 
     async def close(self, *, clean: bool = True) -> None:
@@ -317,6 +338,7 @@ class Partitions:
             return
         self._closed = True
         self._waiting.wake_all()
+        self.flusher.stop_timers()
         try:
             for partition in self._catalog.partitions():
                 if clean and partition.unflushed:

@@ -137,6 +137,11 @@ class Unsynced:
         else:
             self._dropped.append(segment)
 
+    @property
+    def is_dropping(self) -> bool:
+        """Whether a dropped segment waits for a flush."""
+        return bool(self._dropped_before_flush or self._dropped_in_flush)
+
     def forget(self, segments: list[Segment]) -> None:
         """Other segments have taken the place of these, and need no fsync."""
         self._sealed = [each for each in self._sealed if each not in segments]

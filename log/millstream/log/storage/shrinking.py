@@ -119,6 +119,11 @@ class ShrinkingPartition(ReadablePartition, ABC):
             self.delete_records(segments[count].base_offset)
         return count
 
+    @property
+    def is_dropping(self) -> bool:
+        """Whether the files of dropped segments stay until a flush has ended."""
+        return self._unsynced.is_dropping
+
     def take_dropped(self) -> list[Segment]:
         """Segments below the log start offset, to be removed once that offset is on disk. Any
         thread."""
