@@ -36,9 +36,14 @@ async def read_all(log: Log, *partitions: TopicPartition, isolation: str = "read
     found: list[Record] = []
     async with log.consumer(isolation=isolation) as consumer:
         await consumer.assign(partitions)
-        while records := await consumer.poll(0, 10_000):
+        ends = await log.end_offsets(partitions, isolation)
+        # A poll may find nothing but markers, or batches that compaction has emptied.
+        while True:
+            records = await consumer.poll(0, 10_000)
             found += records
-    return found
+            position = consumer.position()
+            if not records and all(position[each] >= end for each, end in ends.items()):
+                return found
 
 
 async def values(log: Log, *partitions: TopicPartition, isolation: str = "read_committed"):

@@ -7,7 +7,6 @@ is the rest, each with its unit and its reason. docs/reference/configs.md lists 
 from __future__ import annotations
 
 __all__ = [
-    "CLEANER_RETRY_MS_MAX",
     "DECOMPRESSED_BYTES_MAX",
     "DECOMPRESSED_ITEMS_MAX",
     "GZIP_MEMBERS_MAX",
@@ -48,6 +47,3 @@ INTERNAL_READ_BYTES = 1 << 20
 
 WRITE_PARTS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
-
-CLEANER_RETRY_MS_MAX = 3_600_000
-"""Milliseconds between two tries to compact a partition that fails each time."""

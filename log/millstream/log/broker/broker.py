@@ -23,6 +23,7 @@ from millstream.log.storage.files import Files
 from millstream.log.storage.partition import AppendInfo
 
 from .catalog import Catalog
+from .cleaner import LogCleaner
 from .disk_threads import DiskThreads
 from .group_coordinator import GroupCoordinator
 from .internal_topic import InternalTopic
@@ -52,6 +53,7 @@ class Broker:
         folder: str,
         catalog: Catalog,
         threads: DiskThreads,
+        cleaner_threads: DiskThreads,
         config: BrokerConfig,
         clock: Clock,
     ) -> None:
@@ -73,6 +75,8 @@ class Broker:
         self.offsets = OffsetCoordinator(
             self.partitions, topic, self.groups, self.transactions, config
         )
+        self.cleaner = LogCleaner(self.partitions, cleaner_threads, config, clock)
+        self.partitions.release = self.cleaner.release
         self._wake = asyncio.Event()
         self._asleep_until_ms = 0
         self._timer: asyncio.Task[None] | None = None
@@ -103,7 +107,8 @@ class Broker:
         except BaseException:
             disk_threads.close()
             raise
-        broker = cls(files, folder, catalog, disk_threads, config, clock)
+        cleaner_threads = threads(min(config.flush_threads, 1))
+        broker = cls(files, folder, catalog, disk_threads, cleaner_threads, config, clock)
         try:
             await broker.transactions.recover()
             broker.offsets.load()
@@ -112,6 +117,7 @@ class Broker:
             await broker.partitions.close(clean=False)
             raise
         broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
+        broker.cleaner.start()
         return broker
 
     def append(
@@ -177,8 +183,11 @@ class Broker:
             timer.cancel()
             with suppress(asyncio.CancelledError):
                 await timer
-        await self.transactions.close()
-        await self.partitions.close()
+        try:
+            await self.cleaner.stop()
+        finally:
+            await self.transactions.close()
+            await self.partitions.close()
 
     def _transaction_ended(self, producer_id: int, commit: bool) -> None:
         self.offsets.transaction_ended(producer_id, commit=commit)
