@@ -241,6 +241,8 @@ def after_restart(log_dir: LogDir, producing: Producing) -> None:
     producing.seal()
     log_dir.checkpoint()
     producing.send(1, 0, 4)
+    producing.partition.seal()
+    log_dir.checkpoint()  # nothing of it is on the disk yet: it must not say so
     producing.end(2, 4, commit=True)
     producing.flush()
     producing.send(3, 6, 2, transactional=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError, StorageError
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.partition import Partition
 from millstream.log.storage.producer_snapshot import encode_snapshot
 from millstream.log.storage.producer_state import ProducerState
+from millstream.log.storage.segment import Segment
 from millstream.log.testing.sim_files import SimFiles
 from shared.partitions import (
     FOLDER,
@@ -86,7 +88,7 @@ def test_a_torn_tail_is_cut_off(tail: bytes, caplog: pytest.LogCaptureFixture) -
     assert values(again) == expected()
     assert files.size(active) == size_bytes
     assert f"{active} from position {size_bytes} on" in caplog.text
-    assert f"The {len(tail)} bytes behind it and 0 later segments are removed" in caplog.text
+    assert f"removed_bytes={len(tail)} removed_segments=0" in caplog.text
     check_indexes(again)
 
 
@@ -327,3 +329,68 @@ def test_a_disk_that_fails_during_recovery_surfaces(kind: str) -> None:
         open_log(again)
     again.on_operation = None
     assert values(open_log(again).partitions[PARTITION]) == expected()
+
+
+def bytes_read_by_recovery(before: int, after: int) -> int:
+    """So many batches in one segment below the recovery point, and so many behind it; then a
+    kill."""
+    files = SimFiles()
+    config = TopicConfig.parse({"index.interval.bytes": 1000})
+    log_dir, partition = new_partition(files, config=config)
+    for i in range(before + after):
+        partition.append(batch([b"%d" % i], producer_id=1, epoch=0, sequence=i), NOW_MS)
+        if i == before - 1:
+            partition.seal()
+            flush(partition)
+            log_dir.checkpoint()
+    again = files.restart()
+    count = 0
+    real = Segment.read
+
+    def read(segment: Segment, position: int, size_bytes: int) -> bytes:
+        nonlocal count
+        data = real(segment, position, size_bytes)
+        count += len(data)
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Segment, "read", read)
+        found = open_log(again, config=config).partitions[PARTITION]
+    check_indexes(found)
+    assert values(found) == expected(before + after)
+    return count
+
+
+def test_recovery_reads_what_came_after_the_recovery_point_not_the_segment() -> None:
+    few, many = bytes_read_by_recovery(100, 20), bytes_read_by_recovery(5000, 20)
+    assert many < few + 10_000 < bytes_read_by_recovery(100, 2000)
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".snapshot"])
+def test_without_what_the_checkpoint_wrote_the_whole_segment_is_read(suffix: str) -> None:
+    files = SimFiles()
+    log_dir, partition = filled(files)
+    partition.seal()
+    flush(partition)
+    log_dir.checkpoint()
+    base_offset = partition._segments.active.base_offset
+    files.remove(log_file(COUNT if suffix == ".snapshot" else base_offset, suffix))
+    again = reopened(files)
+    check_indexes(again)
+    assert values(again) == expected()
+    assert again._producers.producers[1].batches[-1].last_sequence == COUNT - 1
+
+
+def test_snapshots_of_old_checkpoints_go() -> None:
+    files = SimFiles()
+    log_dir, partition = filled(files)
+    for i in range(5):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+        partition.seal()
+        flush(partition)
+        log_dir.checkpoint()
+    between = {log_file(COUNT + i, ".snapshot") for i in range(1, 6)}
+    begin = {log_file(each.base_offset, ".snapshot") for each in partition._segments}
+    found = {f"{FOLDER}/{name}" for name in files.list_dir(FOLDER) if name.endswith(".snapshot")}
+    assert found & (between - begin) <= {log_file(COUNT + 5, ".snapshot")}
+    assert begin - {log_file(0, ".snapshot")} <= found

@@ -55,7 +55,8 @@ def resume_point(
         OSError: the disk could not be read.
     """
     path = offset_file(folder, offset, SNAPSHOT)
-    if offset <= segment.base_offset or not files.exists(path):
+    needed = (path, segment.index.stored.path, segment.time_index.stored.path)
+    if offset <= segment.base_offset or not all(map(files.exists, needed)):
         return None
     try:
         state = decode_snapshot(files.read_whole(path), path, topic_partition)
