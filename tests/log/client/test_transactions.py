@@ -360,3 +360,23 @@ def test_a_topic_deleted_inside_a_transaction() -> None:
             assert await values(log, U0) == [b"stays"]
 
     with_log(body)
+
+
+def test_a_topic_made_again_while_a_transaction_wrote_to_it() -> None:
+    """The new topic is no failed disk, and has none of the records."""
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        async with log.producer(transactional_id="app") as producer:
+            await producer.begin_transaction()
+            await producer.send_batch("t", [b"gone"])
+            await log.delete_topic("t")
+            await log.create_topic("t")
+            with pytest.raises(UnknownTopicError, match="created again"):
+                await producer.commit_transaction()
+            await producer.abort_transaction()
+            async with producer.transaction():
+                await producer.send("t", b"new")
+        assert await values(log, T0) == [b"new"]
+
+    with_log(body)

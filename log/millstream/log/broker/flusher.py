@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from millstream.log.errors import StorageError
+from millstream.log.errors import LogError, StorageError, UnknownTopicError
 from millstream.log.events import event
 from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Flush, Partition
@@ -173,7 +173,7 @@ class Flusher:
             flush = partition.start_flush()
             if flush is None:
                 self._settle_waiters(partition)
-                self.forget(topic_partition, _failed(partition, "a write failed before"))
+                self.forget(topic_partition, _nothing_to_flush(partition))
             elif self._threads.inline:
                 timed = _Timed(flush)
                 self._finish(partition, timed, _run(timed))
@@ -225,6 +225,15 @@ class Flusher:
             self.want(partition)
         else:
             del self._waiters[partition.topic_partition]
+
+
+def _nothing_to_flush(partition: Partition) -> LogError:
+    if partition.failed:
+        return _failed(partition, "a write failed before")
+    return UnknownTopicError(
+        f"Topic {partition.topic_partition.topic} was deleted and created again: what was sent to "
+        "it before is gone. Send it again if the new topic is to have it."
+    )
 
 
 def _failed(partition: Partition, what: str) -> StorageError:
