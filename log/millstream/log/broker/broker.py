@@ -12,7 +12,6 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from millstream.log.clock import Clock
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
@@ -30,6 +29,7 @@ from .internal_topic import InternalTopic
 from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
+from .to_the_end import stopped, to_the_end
 from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
 
@@ -100,21 +100,27 @@ class Broker:
         """
         _keep_freed_memory()
         disk_threads = threads(config.flush_threads)
+        opened: list[Catalog] = []
+
+        def open_catalog() -> None:
+            now_ms = clock.wall_ms()
+            opened.append(Catalog.open(files, folder, durability=durability, now_ms=now_ms))
+
         try:
-            catalog = await disk_threads.run(
-                lambda: Catalog.open(files, folder, durability=durability, now_ms=clock.wall_ms())
-            )
+            await disk_threads.run(open_catalog)
         except BaseException:
+            for catalog in opened:  # cancelled: it was opened all the same
+                catalog.close(clean=False)
             disk_threads.close()
             raise
         cleaner_threads = threads(min(config.flush_threads, 1))
-        broker = cls(files, folder, catalog, disk_threads, cleaner_threads, config, clock)
+        broker = cls(files, folder, opened[0], disk_threads, cleaner_threads, config, clock)
         try:
             await broker.transactions.recover()
             broker.offsets.load()
             await broker._shrink()
         except BaseException:
-            await broker.partitions.close(clean=False)
+            await to_the_end(broker.partitions.close(clean=False))
             raise
         broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
         broker.cleaner.start()
@@ -177,13 +183,18 @@ class Broker:
         await self.offsets.forget_topic(name)
 
     async def close(self) -> None:
-        """Let transactions end, make everything durable, close the files. Again is harmless."""
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
-            with suppress(asyncio.CancelledError):
-                await timer
+        """Let transactions end, make everything durable, close the files. Again is harmless.
+
+        Who waits for this may be cancelled; it goes on to its end before that is raised.
+        """
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        timer, self._timer = self._timer, None
+        await stopped(timer)
         try:
+            if timer is not None and not timer.cancelled():
+                timer.result()  # what ended it
             await self.cleaner.stop()
         finally:
             await self.transactions.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["to_the_end"]
+__all__ = ["stopped", "to_the_end"]
 
 T = TypeVar("T")
 
@@ -30,3 +30,16 @@ async def to_the_end(
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+async def stopped(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel tasks of one's own and wait for their end, whatever that is."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    if running:
+        await to_the_end(_ended(running))
+
+
+async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

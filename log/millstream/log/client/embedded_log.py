@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -10,7 +11,7 @@ from millstream.log.broker.broker import Broker, check_not_internal
 from millstream.log.broker.disk_threads import DiskThreads
 from millstream.log.clock import Clock, SystemClock
 from millstream.log.config import BrokerConfig, Durability
-from millstream.log.errors import LogClosedError
+from millstream.log.errors import LogClosedError, LogError
 from millstream.log.interface import Isolation, OffsetReset
 from millstream.log.record import (
     HangingTransaction,
@@ -318,13 +319,27 @@ class EmbeddedLog:
             self._returned_records += consumer.stats().records_returned
 
     async def close(self) -> None:
-        """Close producers and consumers, make everything durable, release the directory."""
+        """Close producers and consumers, make everything durable, release the directory.
+
+        One that cannot be closed well does not keep the others open. Cancelled, this hurries, and
+        still closes everything; then the cancellation is raised.
+
+        Raises:
+            StorageError, LogTimeoutError: the disk failed; what was acknowledged is found when the
+                log is opened again.
+        """
         if self._open_broker is None:
             return
+        problems: list[BaseException] = []
+        for client in [*self._consumers, *self._producers]:
+            try:
+                await client.close()
+            except (LogError, asyncio.CancelledError) as error:
+                problems.append(error)
         try:
-            for consumer in list(self._consumers):
-                await consumer.close()
-            for producer in list(self._producers):
-                await producer.close()
-        finally:
             await self._open_broker.close()
+        except (LogError, asyncio.CancelledError) as error:
+            problems.append(error)
+        problems.sort(key=lambda error: isinstance(error, LogError))
+        if problems:
+            raise problems[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from typing import NamedTuple
 
 from millstream.log.broker.assignors import ASSIGNORS, GroupMember
@@ -24,6 +23,7 @@ from millstream.log.broker.consumer_protocol import (
     encode_subscription,
 )
 from millstream.log.broker.groups import JoinRequest, JoinResult
+from millstream.log.broker.to_the_end import stopped
 from millstream.log.errors import (
     IllegalGenerationError,
     LogError,
@@ -124,13 +124,10 @@ class Membership:
 
     async def leave(self) -> None:
         """Give up the partitions and leave; the others rebalance at once."""
-        for task in (self._joining, self._heartbeats):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError, LogError):
-                    await task
+        tasks = self._joining, self._heartbeats
         self._joining = self._heartbeats = None
         try:
+            await stopped(*tasks)
             await self._revoke()
         finally:
             self._broker.groups.leave_group(self._group, self._member_id)

@@ -232,10 +232,13 @@ class EmbeddedProducer:
             else:
                 await self._accumulator.flush()
         finally:
-            await self._transaction.settle()
-            self._transaction.release()
-            self._accumulator.drop(LogClosedError("The producer was closed before this was sent."))
-            self._on_close(self)
+            try:
+                await self._transaction.settle()
+            finally:
+                self._transaction.release()
+                closed = LogClosedError("The producer was closed before this was sent.")
+                self._accumulator.drop(closed)
+                self._on_close(self)
 
     async def _ready(self) -> None:
         self._check_open()
