@@ -119,32 +119,33 @@ class Cleaning:
         """Readers get the new segments, unless it failed, was stopped or is out of date."""
         assert compaction is self._running
         self._running = None
+        partition = self._partition
         stats = compaction.stats
+        known = {segment.base_offset: segment for segment in self._segments}
+        if partition.closed or any(base not in known for base in compaction.plan.base_offsets):
+            self._discard(compaction)
+            return stats._replace(outcome="outdated")
         if error is not None:
             self._failed(error)
             return stats._replace(outcome="failed")
         self._failures = 0
         if stats.outcome != "cleaned":
             return stats
-        known = {segment.base_offset: segment for segment in self._segments}
         replaced = [
-            (group.segment, [known[base] for base in group.base_offsets if base in known])
+            (group.segment, [known[base] for base in group.base_offsets])
             for group in compaction.groups
         ]
-        if any(base not in known for base in compaction.plan.base_offsets):
-            self._unsynced.settle_later(Discarded(compaction.discard))
-            return stats._replace(outcome="outdated")
         for segment, old in replaced:
             self._segments.replace(old, segment)
             self._unsynced.forget(old)
         self._unsynced.settle_later(
-            Swap(self._files, self._partition.folder, replaced, stats.clean_offset)
+            Swap(self._files, partition.folder, replaced, stats.clean_offset)
         )
-        self._partition.clean_offset = stats.clean_offset
+        partition.clean_offset = stats.clean_offset
         logger.info(
             "%s: compacted up to offset %d: %d of %d records stay, %d of %d bytes, "
             "%d of %d segments",
-            self._partition.topic_partition,
+            partition.topic_partition,
             stats.clean_offset,
             stats.records_kept,
             stats.records_read,
@@ -154,6 +155,13 @@ class Cleaning:
             stats.segments_read,
         )
         return stats
+
+    def _discard(self, compaction: Compaction) -> None:
+        discarded = Discarded(self._files, self._partition.folder, compaction.groups)
+        if self._partition.closed:
+            discarded.close()  # the next start removes the files
+        elif compaction.groups:
+            self._unsynced.settle_later(discarded)
 
     def _failed(self, error: BaseException) -> None:
         self._failures += 1

@@ -30,7 +30,7 @@ from millstream.log.format.codec import BatchHeader
 
 from .compaction_filter import BatchFilter, Filtered, records_of
 from .compaction_map import OffsetMap
-from .compaction_swap import CleanedGroup, is_leftover
+from .compaction_swap import CleanedGroup, remove_leftovers
 from .compaction_transactions import TransactionsMet
 from .files import Files
 from .layout import CLEANED, TXN_INDEX, offset_file
@@ -137,26 +137,21 @@ class Compaction:
                 rest. Hand it to `finish_compaction`.
         """
         try:
-            self._remove_leftovers()
+            remove_leftovers(self._files, self.plan.folder)
             self._copy(self._newest_offsets())
         except BaseException as error:
-            self.discard()
+            self._discard()
             if not isinstance(error, _Stopped):
                 raise
 
-    def discard(self) -> None:
-        """Remove what `run` wrote, unless the disk refuses. Any thread."""
+    def _discard(self) -> None:
+        """Remove what was written, unless the disk refuses: then a start, or the next compaction,
+        does it."""
         self.groups.clear()
         for segment in self._written:
             segment.close()
         with suppress(OSError):
-            self._remove_leftovers()
-
-    def _remove_leftovers(self) -> None:
-        folder = self.plan.folder
-        for name in self._files.list_dir(folder):
-            if is_leftover(name):
-                self._files.remove(f"{folder}/{name}")
+            remove_leftovers(self._files, self.plan.folder)
 
     def _newest_offsets(self) -> OffsetMap:
         """The first pass."""

@@ -17,7 +17,7 @@ stands for; that is why compaction keeps the last batch of every group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .files import Files
@@ -34,7 +34,7 @@ from .layout import (
 )
 from .segment import Segment
 
-__all__ = ["CleanedGroup", "Discarded", "Swap", "finish_swaps", "is_leftover"]
+__all__ = ["CleanedGroup", "Discarded", "Swap", "finish_swaps", "is_leftover", "remove_leftovers"]
 
 _INDEXES = (INDEX, TIME_INDEX, TXN_INDEX)
 
@@ -92,6 +92,12 @@ class Swap:
             if not segment.txn_index.count:
                 segment.txn_index.stored.remove()
 
+    def close(self) -> None:
+        """Close the old segments; the new ones belong to the partition."""
+        for _, old in self._groups:
+            for segment in old:
+                segment.close()
+
     def _swap(self) -> None:
         for segment, _ in self._groups:
             segment.rename_indexes(SWAP)
@@ -106,12 +112,31 @@ class Discarded:
 
     clean_offset: int | None = None
 
-    def __init__(self, discard: Callable[[], None]) -> None:
-        self._discard = discard
+    def __init__(self, files: Files, folder: str, groups: list[CleanedGroup]) -> None:
+        self._files = files
+        self._folder = folder
+        self._groups = groups
 
     def settle(self) -> None:
-        """Remove them, unless the disk refuses; any thread."""
-        self._discard()
+        """Remove them, or what is left of them. Any thread.
+
+        Raises:
+            OSError
+        """
+        self.close()
+        remove_leftovers(self._files, self._folder)
+
+    def close(self) -> None:
+        """Close them."""
+        for group in self._groups:
+            group.segment.close()
+
+
+def remove_leftovers(files: Files, folder: str) -> None:
+    """Remove what a compaction wrote and nothing refers to."""
+    for name in files.list_dir(folder):
+        if is_leftover(name):
+            files.remove(f"{folder}/{name}")
 
 
 def is_leftover(name: str) -> bool:

@@ -152,6 +152,11 @@ class ReadablePartition:
             len(self._segments),
         )
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def _update_offsets(self) -> None:
         if self._acknowledges_unsynced:
             self.high_watermark = self.log_end_offset
