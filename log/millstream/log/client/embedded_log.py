@@ -331,7 +331,8 @@ class EmbeddedLog:
         if self._open_broker is None:
             return
         problems: list[BaseException] = []
-        for client in [*self._consumers, *self._producers]:
+        clients: list[EmbeddedConsumer | EmbeddedProducer] = [*self._consumers, *self._producers]
+        for client in clients:
             try:
                 await client.close()
             except (LogError, asyncio.CancelledError) as error:
