@@ -1,0 +1,403 @@
+"""Retention: which segments go by age and size, and what a partition does about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millstream.log.config import TopicConfig
+from millstream.log.errors import OffsetOutOfRangeError, StorageError
+from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.storage.partition import Partition
+from millstream.log.storage.retention import count_expired
+from millstream.log.testing.sim_files import SimFiles, disk_error
+from shared.partitions import (
+    FOLDER,
+    NOW_MS,
+    PARTITION,
+    SMALL,
+    batch,
+    check_indexes,
+    flush,
+    fresh,
+    new_partition,
+    offsets,
+    open_log,
+    send,
+    values,
+)
+
+DAY_MS = 86_400_000
+KEEP_ALL = replace(SMALL, retention_ms=-1)
+
+
+class Facts(NamedTuple):
+    """A segment as retention sees it, and when its file changed."""
+
+    base_offset: int
+    size_bytes: int
+    largest_timestamp: int
+    modified_ms: int = 0
+
+
+def expired(
+    segments: list[Facts],
+    config: TopicConfig,
+    *,
+    end: int,
+    high_watermark: int | None = None,
+    now_ms: int = 10_000,
+) -> int:
+    return count_expired(
+        segments,
+        config,
+        end if high_watermark is None else high_watermark,
+        end,
+        now_ms,
+        lambda i: segments[i].modified_ms,
+    )
+
+
+def sized(*sizes: int) -> list[Facts]:
+    return [Facts(i * 10, size, 10_000) for i, size in enumerate(sizes)]
+
+
+def timed(*times: int) -> list[Facts]:
+    return [Facts(i * 10, 100, time) for i, time in enumerate(times)]
+
+
+@pytest.mark.parametrize(
+    ("retention_bytes", "count"),
+    # The log has 1000 bytes: 300 (0), 300 (10), 300 (20), and 100 in the active segment.
+    [
+        (-1, 0),
+        (1000, 0),
+        (701, 0),
+        (700, 1),
+        (401, 1),
+        (400, 2),
+        (101, 2),
+        (100, 3),
+        (1, 3),
+        (0, 4),
+    ],
+)
+def test_by_size_never_below_the_limit(retention_bytes: int, count: int) -> None:
+    config = TopicConfig(retention_ms=-1, retention_bytes=retention_bytes)
+    assert expired(sized(300, 300, 300, 100), config, end=40) == count
+
+
+@pytest.mark.parametrize(
+    ("times", "count"),
+    [
+        ((1, 2, 3), 3),
+        ((8999, 9000, 9001), 1),  # exactly retention.ms ago stays
+        ((8999, 9500, 1), 1),  # the first that stays keeps what follows
+        ((20_000, 1, 1), 0),  # a time to come pins its segment
+        ((9000,), 0),
+    ],
+)
+def test_by_time_up_to_the_first_that_stays(times: tuple[int, ...], count: int) -> None:
+    assert expired(timed(*times), TopicConfig(retention_ms=1000), end=30) == count
+
+
+def test_without_times_the_files_time_counts() -> None:
+    segments = [Facts(0, 10, -1, 8_999), Facts(10, 10, -1, 9_000), Facts(20, 10, -1, 1)]
+    assert expired(segments, TopicConfig(retention_ms=1000), end=30) == 1
+
+
+def test_zero_is_a_time() -> None:
+    assert expired([Facts(0, 10, 0, 10_000)], TopicConfig(retention_ms=1000), end=30) == 1
+
+
+@pytest.mark.parametrize(
+    ("high_watermark", "count"), [(0, 0), (9, 0), (10, 1), (29, 2), (30, 3), (35, 3), (40, 4)]
+)
+def test_never_past_the_high_watermark(high_watermark: int, count: int) -> None:
+    segments = timed(1, 1, 1, 1)
+    by_time = TopicConfig(retention_ms=0)
+    by_size = TopicConfig(retention_ms=-1, retention_bytes=0)
+    for config in (by_time, by_size):
+        assert expired(segments, config, end=40, high_watermark=high_watermark) == count
+
+
+def test_an_empty_active_segment_stays() -> None:
+    segments = [Facts(0, 10, 1), Facts(10, 0, -1)]
+    assert expired(segments, TopicConfig(retention_ms=0, retention_bytes=0), end=10) == 1
+    assert expired(segments[1:], TopicConfig(retention_ms=0, retention_bytes=0), end=10) == 0
+
+
+@pytest.mark.parametrize("policy", [("compact",), ()])
+def test_only_under_delete(policy: tuple[str, ...]) -> None:
+    config = TopicConfig(retention_ms=0, retention_bytes=0, cleanup_policy=policy)
+    assert expired(timed(1, 1), config, end=20) == 0
+    both = replace(config, cleanup_policy=("compact", "delete"))
+    assert expired(timed(1, 1), both, end=20) == 2
+
+
+@st.composite
+def partitions_of_facts(draw: st.DrawFn) -> tuple[list[Facts], int, int]:
+    """Segments, the high watermark, the log end offset."""
+    segments, base = [], draw(st.integers(0, 5))
+    for _ in range(draw(st.integers(0, 6))):
+        size, time = draw(st.integers(1, 50)), draw(st.integers(-1, 100))
+        segments.append(Facts(base, size, time, draw(st.integers(0, 100))))
+        base += draw(st.integers(1, 10))
+    empty = draw(st.booleans())
+    segments.append(Facts(base, 0 if empty else draw(st.integers(1, 50)), -1 if empty else 60))
+    end = base if empty else base + draw(st.integers(1, 10))
+    return segments, draw(st.integers(0, end)), end
+
+
+@settings(max_examples=500)
+@given(
+    facts=partitions_of_facts(),
+    retention_ms=st.integers(-1, 100),
+    retention_bytes=st.integers(-1, 200),
+    now_ms=st.integers(0, 200),
+)
+def test_never_what_must_stay_and_always_what_must_go(
+    facts: tuple[list[Facts], int, int], retention_ms: int, retention_bytes: int, now_ms: int
+) -> None:
+    """Said again in other words: one decision for each segment, from the oldest on."""
+    segments, high_watermark, end = facts
+    config = TopicConfig(retention_ms=retention_ms, retention_bytes=retention_bytes)
+    count = expired(segments, config, end=end, high_watermark=high_watermark, now_ms=now_ms)
+
+    def may_go(i: int) -> bool:
+        follows = segments[i + 1].base_offset if i + 1 < len(segments) else end
+        return follows <= high_watermark and bool(segments[i].size_bytes or i + 1 < len(segments))
+
+    def too_much(i: int) -> bool:
+        left = sum(segment.size_bytes for segment in segments[i + 1 :])
+        return 0 <= retention_bytes <= left
+
+    def too_old(i: int) -> bool:
+        segment = segments[i]
+        time = segment.largest_timestamp if segment.largest_timestamp >= 0 else segment.modified_ms
+        return retention_ms >= 0 and now_ms - time > retention_ms
+
+    for i in range(count):
+        assert may_go(i)
+        # Once one was only too old, what follows cannot be too much.
+        assert too_much(i) or too_old(i)
+    if count < len(segments):
+        assert not may_go(count) or not (too_much(count) or too_old(count))
+
+
+# A partition
+
+
+def filled(config: TopicConfig, count: int = 30, *, step_ms: int = 100) -> Partition:
+    """Records a step apart, the last one now, all flushed."""
+    partition = fresh(config)
+    for i in range(count):
+        time = NOW_MS - (count - 1 - i) * step_ms
+        partition.append(batch([b"%d" % i], timestamp=time), NOW_MS)
+    flush(partition)
+    return partition
+
+
+def test_old_segments_go_and_the_log_begins_later() -> None:
+    partition = filled(replace(SMALL, retention_ms=1000))
+    bases = [segment.base_offset for segment in partition._segments]
+    dropped = partition.apply_retention(NOW_MS)
+    assert 0 < dropped < len(bases)
+    start = bases[dropped]
+    assert partition.log_start_offset == start
+    assert values(partition) == [b"%d" % i for i in range(start, 30)]
+    # The newest record of the last segment that went is too old, that of the next is not.
+    assert NOW_MS - (29 - (start - 1)) * 100 < NOW_MS - 1000
+    assert partition._segments.first.largest_timestamp >= NOW_MS - 1000
+    assert partition.apply_retention(NOW_MS) == 0
+    with pytest.raises(OffsetOutOfRangeError):
+        partition.read(start - 1, size_bytes_max=100)
+    check_indexes(partition)
+
+
+def test_size() -> None:
+    partition = filled(replace(KEEP_ALL, retention_bytes=1000))
+    partition.apply_retention(NOW_MS)
+    left = sum(segment.size_bytes for segment in partition._segments)
+    assert left >= 1000 > left - partition._segments.first.size_bytes
+
+
+def test_the_active_segment_is_closed_and_goes_too() -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files, config=replace(SMALL, retention_ms=1000))
+    for i in range(9):
+        partition.append(batch([b"%d" % i], producer_id=1, epoch=0, sequence=i), NOW_MS)
+    flush(partition)
+    assert partition.apply_retention(NOW_MS + 1000) == 0
+    count = len(partition._segments)
+    assert partition.apply_retention(NOW_MS + 1001) == count
+    assert offsets(partition) == (9, 9, 9, 9)
+    assert [segment.base_offset for segment in partition._segments] == [9]
+    # The old files stay until the new segment and the producers are on the disk.
+    log_dir.checkpoint()
+    assert files.exists(f"{FOLDER}/00000000000000000000.log")
+    assert partition.unflushed
+    flush(partition)
+    log_dir.checkpoint()
+    assert [name for name in files.list_dir(FOLDER) if name.endswith(".log")] == [
+        "00000000000000000009.log"
+    ]
+    assert (
+        partition.append(batch([b"9"], producer_id=1, epoch=0, sequence=9), NOW_MS).base_offset == 9
+    )
+    assert partition.append(batch([b"8"], producer_id=1, epoch=0, sequence=8), NOW_MS).duplicate
+    log_dir.close()
+    partition = open_log(files.restart()).partitions[PARTITION]
+    assert offsets(partition) == (9, 10, 10, 10)
+
+
+def test_what_is_not_flushed_stays() -> None:
+    partition = filled(replace(SMALL, retention_ms=0))
+    partition.append(batch([b"new"], timestamp=1), NOW_MS)
+    assert partition.high_watermark == 30
+    partition.apply_retention(NOW_MS + DAY_MS)
+    assert partition.log_start_offset <= 30
+    assert partition.log_end_offset == 31
+    flush(partition)
+    assert values(partition)[-1] == b"new"
+
+
+def test_a_record_with_a_time_to_come_keeps_its_segment() -> None:
+    config = replace(SMALL, retention_ms=1000, message_timestamp_after_max_ms=2 * DAY_MS)
+    partition = fresh(config)
+    for i in range(30):
+        time = NOW_MS + DAY_MS if i == 15 else NOW_MS
+        partition.append(batch([b"%d" % i], timestamp=time), NOW_MS)
+    flush(partition)
+    partition.apply_retention(NOW_MS + DAY_MS)
+    assert partition._segments.first.largest_timestamp == NOW_MS + DAY_MS
+    assert 0 < partition.log_start_offset <= 15
+    partition.apply_retention(NOW_MS + DAY_MS + 1001)
+    assert offsets(partition) == (30, 30, 30, 30)
+
+
+def test_records_without_a_time_go_by_the_files_time() -> None:
+    now = [NOW_MS]
+    files = MemoryFiles(wall_ms=lambda: now[0])
+    _, partition = new_partition(files, config=replace(SMALL, retention_ms=1000))
+    for i in range(30):
+        partition.append(_timeless(i), now[0])
+        now[0] += 100
+    flush(partition)
+    last_ms = now[0] - 100
+    partition.apply_retention(now[0])
+    assert 0 < partition.log_start_offset < 30
+    partition.apply_retention(last_ms + 1000)
+    assert partition.log_start_offset < 30
+    partition.apply_retention(last_ms + 1001)
+    assert partition.log_start_offset == 30
+
+
+def test_an_open_transaction_does_not_hold_retention_back() -> None:
+    """As in Kafka; what is known of the transaction is kept."""
+    partition = fresh(replace(SMALL, retention_ms=1000))
+    for sequence in range(12):
+        send(partition, 7, 0, sequence, b"in transaction")
+    flush(partition)
+    partition.apply_retention(NOW_MS + 2000)
+    assert offsets(partition) == (12, 12, 12, 12)
+    assert partition.has_open_transaction(7)
+    send(partition, 7, 0, 12, b"in transaction")
+    flush(partition)
+    assert partition.last_stable_offset == 12
+
+
+def test_a_changed_setting_counts_at_once() -> None:
+    partition = filled(KEEP_ALL)
+    assert partition.apply_retention(NOW_MS + DAY_MS) == 0
+    partition.config = replace(partition.config, retention_ms=1)
+    assert partition.apply_retention(NOW_MS + DAY_MS) > 0
+
+
+def test_a_check_reads_no_records_and_few_files() -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files, config=KEEP_ALL)
+    for i in range(200):
+        partition.append(batch([b"%d" % i], timestamp=NOW_MS + i), NOW_MS + i)
+    flush(partition)
+    log_dir.close()
+    files = files.restart()
+    config = replace(SMALL, retention_ms=1000, retention_bytes=100_000)
+    partition = open_log(files, config=config).partitions[PARTITION]
+    count = len(partition._segments)
+    before = len(files.operations)
+    partition.apply_retention(NOW_MS)
+    first = files.operations[before:]
+    assert not [each for each in first if each.kind == "read" and each.path.endswith(".log")]
+    assert len([each for each in first if each.kind == "size"]) <= count + 1
+    before = len(files.operations)
+    for _ in range(10):
+        partition.apply_retention(NOW_MS)
+    assert files.operations[before:] == []
+
+
+@pytest.mark.parametrize("kind", ["size", "exists", "modified_ms"])
+def test_a_disk_that_does_not_answer_costs_nothing(kind: str) -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files, config=KEEP_ALL)
+    for _ in range(30):
+        partition.append(_timeless(0), NOW_MS)
+    flush(partition)
+    log_dir.close()
+    files = files.restart()
+    config = replace(SMALL, retention_ms=1000, retention_bytes=10_000)
+    partition = open_log(files, config=config).partitions[PARTITION]
+    files.on_operation = lambda operation: (
+        disk_error("EIO", operation.path) if operation.kind == kind else None
+    )
+    with pytest.raises(StorageError, match="may be readable again"):
+        partition.apply_retention(NOW_MS + DAY_MS)
+    assert partition.log_start_offset == 0
+    files.on_operation = None
+    assert not partition.failed
+    partition.apply_retention(NOW_MS * 2)
+    assert partition.log_start_offset == 30
+
+
+def test_a_full_disk_loses_old_segments_but_not_the_active_one() -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files, config=replace(SMALL, retention_ms=1000))
+    for i in range(30):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    flush(partition)
+    files.on_operation = lambda operation: (
+        disk_error("ENOSPC", operation.path) if operation.kind == "append" else None
+    )
+    with pytest.raises(StorageError):
+        partition.append(batch([b"too much"]), NOW_MS)
+    files.on_operation = None
+    active = partition._segments.active.base_offset
+    assert partition.failed
+    assert partition.apply_retention(NOW_MS + DAY_MS) > 0
+    assert partition.log_start_offset == active
+    log_dir.checkpoint()
+    assert len([name for name in files.list_dir(FOLDER) if name.endswith(".log")]) == 1
+
+
+def test_closing_takes_the_files_of_dropped_segments_along() -> None:
+    files = SimFiles()
+    log_dir, partition = new_partition(files, config=replace(SMALL, retention_ms=1000))
+    for i in range(30):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    flush(partition)
+    partition.apply_retention(NOW_MS + 1001)
+    log_dir.close()
+    assert [name for name in files.list_dir(FOLDER) if name.endswith(".log")] == [
+        "00000000000000000030.log"
+    ]
+    partition = open_log(files.restart()).partitions[PARTITION]
+    assert offsets(partition) == (30, 30, 30, 30)
+
+
+def _timeless(i: int) -> bytes:
+    """A record without a time."""
+    return batch([b"%d" % i], timestamp=-1)
