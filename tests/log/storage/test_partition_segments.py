@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from millstream.log.format.codec import parse_header
+from millstream.log.config import TopicConfig
+from millstream.log.format.codec import encode_batch, parse_header
+from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.storage.segment import Segment
 from shared.partitions import (
+    FOLDER,
     NOW_MS,
     SMALL,
     batch,
@@ -71,6 +75,44 @@ def test_segments_roll_by_the_time_of_their_records() -> None:
     for timestamp in (5_000, 6_000, 5_500, 6_001, 7_001, 7_002):
         partition.append(batch([b"a"], timestamp=timestamp), NOW_MS)
     assert [segment.base_offset for segment in partition._segments] == [0, 3, 5]
+
+
+def ages(config: TopicConfig, folder: str = FOLDER) -> list[int]:
+    """How long each of the first segments is appended to."""
+    files = MemoryFiles()
+    return [Segment(files, folder, base).age_max_ms(config) for base in range(50)]
+
+
+def test_jitter_is_another_for_each_segment_and_the_same_again() -> None:
+    config = replace(SMALL, segment_ms=1000, segment_jitter_ms=300)
+    drawn = ages(config)
+    assert all(700 < age <= 1000 for age in drawn)
+    assert len(set(drawn)) > 30
+    assert ages(config) == drawn
+    assert ages(config, "/other/root/orders-0") == drawn  # wherever the log lies
+    assert ages(config, "orders-0") == drawn
+    assert ages(config, f"{FOLDER[:-1]}1") != drawn
+    # More jitter than time: still some time is left.
+    assert all(0 < age <= 1000 for age in ages(replace(config, segment_jitter_ms=10**9)))
+
+
+def test_jitter_closes_a_segment_earlier() -> None:
+    config = replace(SMALL, segment_ms=1000, segment_jitter_ms=900)
+    partition = fresh(config)
+    age = partition._segments.active.age_max_ms(config)
+    for timestamp in (5_000, 5_000 + age, 5_001 + age):
+        partition.append(batch([b"a"], timestamp=timestamp), NOW_MS)
+    assert [segment.base_offset for segment in partition._segments] == [0, 2]
+
+
+def test_a_compacted_topic_closes_segments_for_the_longest_lag() -> None:
+    config = replace(SMALL, segment_ms=1000, max_compaction_lag_ms=200)
+    for policy, bases in ((("delete",), [0]), (("compact",), [0, 2])):
+        partition = fresh(replace(config, cleanup_policy=policy))
+        for timestamp in (5_000, 5_200, 5_201):
+            data = encode_batch([b"k"], [b"v"], [timestamp], None, 0, 1)
+            partition.append(data, NOW_MS)
+        assert [segment.base_offset for segment in partition._segments] == bases
 
 
 def test_segments_without_times_roll_by_the_clock() -> None:
