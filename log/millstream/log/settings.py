@@ -125,7 +125,7 @@ def _parsed_number(
     try:
         number = float(value) if isinstance(default, float) else int(value)
         is_number = isinstance(value, str) or (number == value and not isinstance(value, bool))
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError):
         is_number = False
     if not is_number:
         wanted = "a number" if isinstance(default, float) else "a whole number"
