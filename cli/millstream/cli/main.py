@@ -49,11 +49,22 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="millstream")
-def millstream() -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    envvar="MILLSTREAM_LOG_FORMAT",
+    help="Write a line for every event to standard error, in this form. Default: warnings only, or "
+    "$MILLSTREAM_LOG_FORMAT.",
+)
+def millstream(log_format: str | None) -> None:
     """Stream processing in Python on its own Kafka-format log: no server, exactly once.
 
     Begin with `millstream demo`.
     """
+    if log_format is not None:
+        from millstream.log.log_format import write_log_lines
+
+        write_log_lines(log_format)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,8 @@ import click
 from millstream.log import MillstreamError
 
 if TYPE_CHECKING:
+    from millstream.log import Log
+
     from .api import Connector
     from .config import ConnectorConfig
     from .status import ConnectorStatus
@@ -41,8 +44,11 @@ _PROGRESS_INTERVAL_S = 1.0
     is_flag=True,
     help="Read the sources to their end, deliver what there is, and exit.",
 )
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final status as JSON.")
-def connect(config: Sequence[str], log_url: str, until_end: bool, as_json: bool) -> None:
+def connect(
+    config: Sequence[str], log_url: str, until_end: bool, metrics: str | None, as_json: bool
+) -> None:
     """Run the connectors that the TOML (or JSON) files CONFIG describe.
 
     \b
@@ -65,7 +71,9 @@ def connect(config: Sequence[str], log_url: str, until_end: bool, as_json: bool)
         click.echo(str(error), err=True)
         sys.exit(2)
     try:
-        asyncio.run(_run(connectors, log_url, until_end=until_end, as_json=as_json))
+        asyncio.run(
+            _run(connectors, log_url, until_end=until_end, metrics=metrics, as_json=as_json)
+        )
     except MillstreamError as error:
         click.echo(f"failed: {error}", err=True)
         sys.exit(1)
@@ -76,6 +84,7 @@ async def _run(
     log_url: str,
     *,
     until_end: bool,
+    metrics: str | None,
     as_json: bool,
 ) -> None:
     from millstream.log import open_log
@@ -83,8 +92,12 @@ async def _run(
     from .worker import Worker
 
     started = time.monotonic()
-    async with open_log(log_url) as log:
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_log(log_url))
         worker = Worker(log, connectors, until_end=until_end)
+        if metrics is not None:
+            address = await stack.enter_async_context(_served(log, worker, metrics))
+            click.echo(f"metrics: http://{address}/metrics", err=True)
         job = asyncio.create_task(worker.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,6 +111,14 @@ async def _run(
             progress.cancel()
             await asyncio.gather(progress, return_exceptions=True)
             _show_end(worker.status(), time.monotonic() - started, as_json=as_json)
+
+
+def _served(log: Log, worker: Worker, address: str) -> AbstractAsyncContextManager[str]:
+    from millstream.log.server.metrics_http import serve_metrics
+
+    from .metrics import connect_metrics
+
+    return serve_metrics([log.metrics, lambda: connect_metrics(worker.status())], address)
 
 
 async def _show_progress(worker: Worker, started: float) -> None:

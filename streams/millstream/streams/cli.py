@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .app import App
+    from .progress import Progress
     from .reset import ResetPlan
     from .run import RunResult
 
@@ -44,20 +45,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 @app_argument
 @log_option
 @click.option("--until-end", is_flag=True, help="Process what is there, close the windows, exit.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
 @json_option
-def run(reference: str, log_url: str | None, until_end: bool, as_json: bool) -> None:
+def run(
+    reference: str, log_url: str | None, until_end: bool, metrics: str | None, as_json: bool
+) -> None:
     """Run the stream app APP: path/app.py or package.module, with :name if it is not called app."""
     with reported_errors():
         app = _load(reference, log_url)
         from .progress_display import ProgressDisplay
-        from .run import run_app
 
         gc.freeze()  # what is loaded stays; no look for cycles need go through it
         if not until_end:
             click.echo(f"{app.id} runs on {app.log_url}; stop it with Ctrl-C", err=True)
         with ProgressDisplay() as progress:
             result = _run(
-                lambda stop: run_app(app, until_end=until_end, progress=progress, stop=stop)
+                lambda stop: _run_app(
+                    app, metrics, until_end=until_end, progress=progress, stop=stop
+                )
             )
         _print_result(app, result, as_json)
         if until_end and not result.reached_end:
@@ -187,6 +192,28 @@ def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         return await main(stop)
 
     return asyncio.run(with_signals())
+
+
+async def _run_app(
+    app: App, metrics: str | None, *, until_end: bool, progress: Progress, stop: asyncio.Event
+) -> RunResult:
+    from .run import run_app
+
+    if metrics is None:
+        return await run_app(app, until_end=until_end, progress=progress, stop=stop)
+    from millstream.log import open_log
+    from millstream.log.server.metrics_http import serve_metrics
+
+    from .metrics import AppMetrics
+
+    app.topology()  # what is wrong with the app should not cost opening the log
+    numbers = AppMetrics(app.id)
+    async with open_log(app.log_url) as log:
+        async with serve_metrics([log.metrics, numbers.text], metrics) as address:
+            click.echo(f"metrics: http://{address}/metrics", err=True)
+            return await run_app(
+                app, log=log, until_end=until_end, progress=progress, stop=stop, metrics=numbers
+            )
 
 
 async def _reset(app: App, dry_run: bool) -> ResetPlan:

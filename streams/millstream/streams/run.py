@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from millstream.log.interface import Log
 
@@ -15,6 +15,9 @@ from .internal_topics import prepare_topics
 from .progress import Progress
 from .run_context import RunContext
 from .worker import Worker, WorkerStats
+
+if TYPE_CHECKING:
+    from .metrics import AppMetrics
 
 __all__ = ["RunResult", "run_app", "run_worker_to_end"]
 
@@ -35,6 +38,7 @@ async def run_app(
     until_end: bool = False,
     progress: Progress | None = None,
     stop: asyncio.Event | None = None,
+    metrics: AppMetrics | None = None,
 ) -> RunResult:
     """Run an app with its attached sources and sinks until `stop` is set, or to the end.
 
@@ -44,6 +48,7 @@ async def run_app(
 
     Args:
         log: the log to run on; opened from `app.log_url` when there is none.
+        metrics: told which worker to ask.
 
     Raises:
         TopologyError: the app cannot run; nothing was touched.
@@ -55,7 +60,9 @@ async def run_app(
 
         app.topology()  # what is wrong with the app should not cost opening the log
         async with open_log(app.log_url) as opened:
-            return await run_app(app, log=opened, until_end=until_end, progress=progress, stop=stop)
+            return await run_app(
+                app, log=opened, until_end=until_end, progress=progress, stop=stop, metrics=metrics
+            )
     context = RunContext.of(app, log, progress=progress)
     started = time.perf_counter()
     stop = stop or asyncio.Event()
@@ -64,6 +71,8 @@ async def run_app(
         await _together(_runs(context, app.sources, "source", until_end=True), stop)
     worker = Worker(context)
     app.attach(worker)
+    if metrics is not None:
+        metrics.worker = worker
     try:
         if until_end:
             reached_end = await worker.run(stop=stop, until_end=True)

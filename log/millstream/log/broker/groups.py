@@ -16,6 +16,7 @@ collected in `take_replies`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from millstream.log.errors import (
     RebalanceInProgressError,
     UnknownMemberError,
 )
+from millstream.log.events import event
 
 __all__ = ["Group", "GroupState", "JoinRequest", "JoinResult", "Member", "Reply", "SyncResult"]
 
@@ -237,6 +239,13 @@ class Group:
         """Sessions end, and a rebalance stops waiting for those who did not come."""
         for member in list(self.members.values()):
             if not member.joining and member.deadline_ms <= now_ms:
+                event(
+                    "member timed out",
+                    logging.WARNING,
+                    group=self.name,
+                    member=member.member_id,
+                    session_timeout_ms=member.request.session_timeout_ms,
+                )
                 self._remove(member.member_id, now_ms)
         if self._rebalance_deadline_ms is not None and self._rebalance_deadline_ms <= now_ms:
             if self.state is GroupState.PREPARING_REBALANCE:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from millstream.log.config import Durability, TopicConfig
 from millstream.log.errors import StorageError
+from millstream.log.events import event
 from millstream.log.format.codec import BatchHeader, parse_header
 from millstream.log.format.control import encode_control_batch
 from millstream.log.record import ProducerDescription, TopicPartition
@@ -290,6 +291,7 @@ class Partition(ShrinkingPartition):
 
     def _roll(self) -> None:
         """Close the active segment and begin a new one."""
+        event("segment rolled", partition=self.topic_partition, base_offset=self.log_end_offset)
         self._is_sealed = False
         self._seal_active()
         if self._snapshots and self._snapshots[-1] == self.log_end_offset:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from millstream.log.errors import CorruptRecordError
+from millstream.log.events import event
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
 
 from .files import Files, write_file
@@ -164,14 +165,14 @@ class Recovery:
         excess_bytes = last.segment.size_bytes - last.valid_bytes
         if not gone and not excess_bytes:
             return
-        logger.warning(
-            "%s: after an unclean stop the log ends at offset %d (%s). The %d bytes behind it and "
-            "%d later segments are removed.",
-            self.folder,
-            self.log_end_offset,
-            self.problem,
-            excess_bytes,
-            len(gone),
+        event(
+            "log cut after an unclean stop",
+            logging.WARNING,
+            folder=self.folder,
+            log_end_offset=self.log_end_offset,
+            removed_bytes=excess_bytes,
+            removed_segments=len(gone),
+            problem=self.problem,
         )
         for segment in reversed(gone):
             segment.remove()
