@@ -135,17 +135,26 @@ def parse_header(buffer: bytes | bytearray | memoryview, position: int = 0) -> B
             f"a record batch header needs {HEADER_SIZE_BYTES} bytes, there are "
             f"{max(len(buffer) - position, 0)} at position {position}; the data ends too early"
         )
-    header = BatchHeader._make(HEADER.unpack_from(buffer, position))
-    odd = _odd_field(header)
-    if odd:
+    fields = HEADER.unpack_from(buffer, position)
+    base_offset, length, _, magic, _, attributes, delta, _, _, _, _, _, count = fields
+    header = BatchHeader._make(fields)
+    if not (  # one test for all that is as it should be: this is called for every batch
+        magic == MAGIC
+        and length >= HEADER_SIZE_BYTES - LENGTH_END
+        and 0 <= base_offset <= OFFSET_MAX - SEQUENCES
+        and 0 <= count <= delta + 1
+        and delta >= 0
+        and attributes & CODEC_MASK <= CODEC_MAX
+    ):
         raise CorruptRecordError(
-            f"no record batch at position {position} (base offset {header.base_offset}): {odd}"
+            f"no record batch at position {position} (base offset {base_offset}): "
+            f"{_odd_field(header)}"
         )
     return header
 
 
 def _odd_field(header: BatchHeader) -> str:
-    """What no record batch can say about itself, or an empty string."""
+    """What of it no record batch can say about itself."""
     if header.magic != MAGIC:
         hint = (
             "; it was written before Kafka 0.11, write it again" if header.magic in (0, 1) else ""
@@ -159,9 +168,7 @@ def _odd_field(header: BatchHeader) -> str:
         return "that is no offset"
     if not 0 <= header.records_count <= header.last_offset_delta + 1:
         return f"{header.records_count} records on {header.last_offset_delta + 1} offsets"
-    if header.compression > CODEC_MAX:
-        return f"compression codec {header.compression} is unknown"
-    return ""
+    return f"compression codec {header.compression} is unknown"
 
 
 def check_batch(buffer: bytes | bytearray | memoryview, position: int, header: BatchHeader) -> None:
@@ -176,8 +183,7 @@ def check_batch(buffer: bytes | bytearray | memoryview, position: int, header: B
             f"the record batch at offset {header.base_offset} is {header.size_bytes} bytes long, "
             f"{len(buffer) - position} are there; the data ends too early"
         )
-    with memoryview(buffer) as view, view[position + CRC_START : end] as covered:
-        found = checksum(covered)
+    found = checksum(memoryview(buffer)[position + CRC_START : end])
     if found != header.crc:
         raise CorruptRecordError(
             f"the record batch at offset {header.base_offset} has CRC-32C {found:#010x}, its "

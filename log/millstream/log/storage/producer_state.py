@@ -190,6 +190,8 @@ class ProducerState:
         """First offset of the oldest transaction whose end cannot be read yet; None without one."""
         while self.ended_transactions and self.ended_transactions[0].marker_offset < high_watermark:
             self.ended_transactions.popleft()
+        if not (self.open_transactions or self.ended_transactions):
+            return None
         oldest = [ended.first_offset for ended in self.ended_transactions]
         if self.open_transactions:
             oldest.append(next(iter(self.open_transactions.values())))
