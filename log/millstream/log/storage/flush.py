@@ -191,6 +191,8 @@ class Unsynced:
         # After a failure the files of dropped segments stay: what follows them may be lost.
         (self._dropped_before_flush if failed else self._dropped).extend(self._dropped_in_flush)
         self._dropped_in_flush = []
+        self._settling.extend(self._settling_after_flush)
+        self._settling_after_flush = []
 
     def close(self) -> None:
         """Close every file held here."""
