@@ -91,30 +91,44 @@ def test_settings_of_connectors(
     assert missing == []
 
 
-def commands() -> dict[str, click.Command]:
-    assert isinstance(command, click.Group)
-    context = click.Context(command)
-    found = {name: command.get_command(context, name) for name in command.list_commands(context)}
-    return {name: each for name, each in found.items() if each is not None}
+def commands(group: click.Command = command, prefix: str = "") -> dict[str, click.Command]:
+    """Every command by its full name, those within a group after the group."""
+    assert isinstance(group, click.Group)
+    context = click.Context(group)
+    found: dict[str, click.Command] = {}
+    for name in group.list_commands(context):
+        each = group.get_command(context, name)
+        assert each is not None
+        found[prefix + name] = each
+        if isinstance(each, click.Group):
+            found |= commands(each, f"{prefix}{name} ")
+    return found
+
+
+def heading(name: str, found: click.Command) -> str:
+    """Of a command's section: `## `millstream topics``, `### `millstream topics create TOPIC``."""
+    arguments = [each for each in found.params if isinstance(each, click.Argument)]
+    usage = "".join(f" {each.make_metavar(click.Context(found))}" for each in arguments)
+    return f"##{'#' * name.count(' ')} `millstream {name}{usage}`"
 
 
 @pytest.mark.parametrize("name", list(commands()))
 def test_commands_with_all_their_options(name: str) -> None:
     found = commands()[name]
-    arguments = [each for each in found.params if isinstance(each, click.Argument)]
-    usage = "".join(f" {each.make_metavar(click.Context(found))}" for each in arguments)
     expected = {
         option
         for parameter in found.params
         if isinstance(parameter, click.Option)
         for option in parameter.opts
     }
-    assert set(rows(section("cli.md", f"## `millstream {name}{usage}`"))) == expected
+    text = section("cli.md", heading(name, found)).split("\n### ", 1)[0]
+    assert set(rows(text)) == expected
 
 
 def test_every_section_of_the_command_line_is_a_command() -> None:
     text = (REFERENCE / "cli.md").read_text()
-    assert re.findall(r"^## `millstream (\w+)", text, re.MULTILINE) == list(commands())
+    told = re.findall(r"^##+ `millstream .*`$", text, re.MULTILINE)
+    assert told == [heading(name, found) for name, found in commands().items()]
 
 
 def public_methods(cls: type[Any]) -> list[str]:

@@ -24,6 +24,14 @@ COMMANDS = {
     "replay": ("millstream.streams.cli:replay", "Run an app over history, beside the original."),
     "reset": ("millstream.streams.cli:reset", "Make an app start again from the beginning."),
     "connect": ("millstream.connect.cli:connect", "Run connectors from TOML files."),
+    "topics": ("millstream.log.cli.topics:topics", "List, create, describe, alter, delete topics."),
+    "produce": ("millstream.log.cli.produce:produce", "Write lines of standard input to a topic."),
+    "consume": ("millstream.log.cli.consume:consume", "Print the records of topics."),
+    "transactions": (
+        "millstream.log.cli.transactions:transactions",
+        "List, describe and terminate transactions.",
+    ),
+    "log": ("millstream.log.cli.log_files:log", "Look into the files of a closed log, check them."),
 }
 """Name -> (where it is, what it does). The text stands here so that `--help` imports nothing."""
 

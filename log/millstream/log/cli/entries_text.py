@@ -23,6 +23,10 @@ def _text(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name in TIMES and isinstance(value, int):
         return time_text(value)
+    if value is None:
+        return "null"
     if isinstance(value, dict):
         return "{" + entry_text(value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_text("", each) for each in value) + "]"
     return str(value)

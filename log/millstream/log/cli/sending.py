@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from millstream.log.config import TopicConfig
 from millstream.log.errors import LogError
 from millstream.log.record import Headers
 
@@ -20,7 +19,8 @@ from .pipes import StdinReader
 from .record_lines import BadLineError, LineReader, PlainLines, Row
 
 if TYPE_CHECKING:
-    from millstream.log.interface import Log, Producer
+    from millstream.log.interface import Producer
+    from millstream.log.record import TopicDescription
 
 __all__ = ["Request", "Sent", "send_lines"]
 
@@ -70,29 +70,24 @@ async def send_lines(request: Request, stop: asyncio.Event) -> Sent:
     async with open_log(request.log_url) as log:
         producer = log.producer(transactional_id=request.transactional_id, config=config)
         async with producer:
-            return await _Sending(request, producer, stop, await _small_bytes(log, request)).run()
-
-
-async def _small_bytes(log: Log, request: Request) -> int:
-    """Up to this size no record is too large for its topic, whatever surrounds it."""
-    size_bytes_max = TopicConfig().max_message_bytes
-    if request.topic in await log.topics():
-        description = await log.describe_topic(request.topic)
-        size_bytes_max = int(description.config["max.message.bytes"])
-    return max(size_bytes_max // 2 - sum(len(n) + len(v or b"") for n, v in request.headers), 0)
+            topic = await log.create_topic(request.topic, exist_ok=True)
+            return await _Sending(request, producer, stop, topic).run()
 
 
 class _Sending:
     """One run of the command."""
 
     def __init__(
-        self, request: Request, producer: Producer, stop: asyncio.Event, small_bytes: int
+        self, request: Request, producer: Producer, stop: asyncio.Event, topic: TopicDescription
     ) -> None:
         self._request = request
         self._producer = producer
         self._stop = stop
         self._lines = 0
-        self._small_bytes = small_bytes
+        self._partitions = topic.partitions
+        fixed_bytes = sum(len(name) + len(value or b"") for name, value in request.headers)
+        self._small_bytes = int(topic.config["max.message.bytes"]) // 2 - fixed_bytes
+        """Up to this size no record is too large for the topic, whatever surrounds it."""
         self._in_transaction = request.transactional_id is not None
 
     async def run(self) -> Sent:
@@ -155,7 +150,13 @@ class _Sending:
         bad = ""
         for number, line in enumerate(lines, self._lines + 1):
             try:
-                rows.append(reader.row(line))
+                row = reader.row(line)
+                if row.partition is not None and row.partition >= self._partitions:
+                    raise BadLineError(
+                        f"there is no partition {row.partition} of {self._request.topic}, which "
+                        f"has {self._partitions}"
+                    )
+                rows.append(row)
             except BadLineError as error:
                 bad = f"line {number}: {error}."
                 break

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-__all__ = ["Start", "parse_start", "parse_time"]
+__all__ = ["Start", "parse_span", "parse_start", "parse_time"]
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 AGO = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)(\s+ago)?")
@@ -56,3 +56,11 @@ def parse_time(text: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
+
+
+def parse_span(option: str, text: str) -> int:
+    """Milliseconds of a span such as `15m`. Raises click.UsageError."""
+    span = AGO.fullmatch(text.strip())
+    if span is None or span[3]:
+        raise click.UsageError(f"{option} {text!r}: write a number and ms, s, m, h, d or w.")
+    return int(span[1]) * UNITS_MS[span[2]]
