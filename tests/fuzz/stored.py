@@ -8,6 +8,7 @@ from contextlib import suppress
 from millstream.log.broker.producer_ids import PRODUCER_ID_FILE, ProducerIds
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.header import HEADER_SIZE_BYTES, checksum, parse_header
+from millstream.log.settings import LONG_MAX
 from millstream.log.storage.files import write_file
 from millstream.log.storage.layout import INDEX, LOG, TIME_INDEX, TXN_INDEX, offset_file
 from millstream.log.storage.memory_files import MemoryFiles
@@ -134,5 +135,5 @@ def producer_ids(data: bytes) -> None:
     files = holding({PRODUCER_ID_FILE: data})
     ids = ProducerIds(files, ".")
     first = ids.take()
-    assert 0 <= first < 1 << 62
+    assert 0 <= first <= LONG_MAX
     assert ProducerIds(files, ".").take() > first
