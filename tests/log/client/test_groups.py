@@ -325,3 +325,36 @@ def test_closing_a_consumer_while_another_task_polls_it() -> None:
             await polling
 
     with_log(body)
+
+
+def test_closing_a_consumer_while_it_gives_up_its_partitions() -> None:
+    """What the poll does next, joining again, would bring heartbeats that nobody ends."""
+
+    async def body(log: EmbeddedLog) -> None:
+        await topic(log, 2)
+        revoking, may_go_on = asyncio.Event(), asyncio.Event()
+
+        async def on_revoked(_: object) -> None:
+            revoking.set()
+            await may_go_on.wait()
+
+        first, second = log.consumer(group="g"), log.consumer("t", group="g")
+        await first.subscribe(["t"], on_revoked=on_revoked)
+        await first.poll(0)
+        joining = asyncio.create_task(second.poll(1000))
+        await settled()
+        polling = asyncio.create_task(first.poll(1000))
+        await revoking.wait()
+        closing = asyncio.create_task(first.close())
+        await settled()
+        may_go_on.set()
+        await closing
+        with pytest.raises(LogClosedError):
+            await polling
+        await joining
+        await second.close()
+        await settled()
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        assert [name for name in names if name.startswith("Membership")] == []
+
+    with_log(body)

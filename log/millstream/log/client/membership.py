@@ -87,6 +87,7 @@ class Membership:
         self._assigned: list[TopicPartition] = []
         self._must_join = True
         self._is_lost = False
+        self._has_left = False
         self._joining: asyncio.Task[list[TopicPartition]] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._last_poll_ms = broker.clock.monotonic_ms()
@@ -109,10 +110,12 @@ class Membership:
         """
         if self._is_lost:
             await self._give_up_lost()
-        if self._must_join and self._joining is None:
+        if self._must_join and self._joining is None and not self._has_left:
             for topic in self._topics:
                 self._broker.partitions.topic(topic)
             await self._revoke()
+            if self._has_left:
+                return  # the consumer was closed meanwhile
             self._must_join = False
             self._joining = asyncio.get_running_loop().create_task(self._join())
         joining = self._joining
@@ -124,6 +127,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Give up the partitions and leave; the others rebalance at once."""
+        self._has_left = True
         tasks = self._joining, self._heartbeats
         self._joining = self._heartbeats = None
         try:
