@@ -40,7 +40,8 @@ __all__ = ["PartitionCheck", "PartitionFacts"]
 
 RESTORE = (
     "Restore the partition's folder from a backup, or give up the records from there on: remove "
-    "recovery-point-offset-checkpoint and .kafka_cleanshutdown and open the log"
+    "recovery-point-offset-checkpoint, replication-offset-checkpoint and .kafka_cleanshutdown and "
+    "open the log"
 )
 NEXT_OPENING = "The next opening mends it"
 SUFFIXES = (LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT)
