@@ -10,7 +10,8 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from millstream.log.storage.partition import Partition
 from millstream.log.testing.sim_files import SimFiles

@@ -1,0 +1,45 @@
+"""Compaction is stopped at every operation on the disk, and at every one of the start after it.
+
+The workload compacts three times: what is superseded goes, tombstones and markers follow when their
+time has come, small segments are merged (shared/compaction_sweep.py). Every disk a power loss may
+leave is held against the rules of compaction; whatever operation fails, the log loses nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.compaction_sweep import sweep_crashes, sweep_errors, sweep_recovery
+
+
+def test_crash_points_on_every_disk() -> None:
+    assert sweep_crashes(step=61) > 80
+
+
+@pytest.mark.slow
+def test_every_crash_point_on_every_disk() -> None:
+    assert sweep_crashes() > 5000
+
+
+def test_a_crash_during_the_start_after() -> None:
+    assert sweep_recovery(step=97, disks=1) > 50
+
+
+@pytest.mark.slow
+def test_a_crash_during_every_start_after() -> None:
+    assert sweep_recovery(step=1) > 2000
+
+
+@pytest.mark.parametrize(("kind", "step"), [("EIO", 61), ("ENOSPC", 37)])
+def test_an_operation_fails(kind: str, step: int) -> None:
+    failed, survived = sweep_errors(kind, step=step)
+    assert failed > 15
+    assert survived > 5, "a compaction that fails stops nothing else"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
+def test_every_operation_fails(kind: str) -> None:
+    failed, survived = sweep_errors(kind)
+    assert failed > 700
+    assert survived > 300
