@@ -358,3 +358,27 @@ def test_closing_a_consumer_while_it_gives_up_its_partitions() -> None:
         assert [name for name in names if name.startswith("Membership")] == []
 
     with_log(body)
+
+
+def test_no_client_is_made_while_the_log_closes() -> None:
+    """`close` would not know of it, and its heartbeats would go on for ever."""
+
+    async def main() -> None:
+        log = open_log_on(MemoryFiles(), "log", config={"flush.threads": 0})
+        async with log:
+            await topic(log, 1)
+
+            async def on_revoked(_: object) -> None:
+                with pytest.raises(LogClosedError):
+                    log.consumer("t", group="g")
+                with pytest.raises(LogClosedError):
+                    log.producer()
+                asked.set()
+
+            asked = asyncio.Event()
+            consumer = log.consumer(group="g")
+            await consumer.subscribe(["t"], on_revoked=on_revoked)
+            await consumer.poll(0)
+        assert asked.is_set()
+
+    asyncio.run(main())

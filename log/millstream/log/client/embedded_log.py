@@ -70,6 +70,7 @@ class EmbeddedLog:
         self._clock = clock or SystemClock()
         self._threads = threads or DiskThreads
         self._open_broker: Broker | None = None
+        self._is_closing = False
         self._producers: dict[EmbeddedProducer, None] = {}
         self._consumers: dict[EmbeddedConsumer, None] = {}
         self._sent_records = self._returned_records = 0  # of those that were closed
@@ -101,6 +102,12 @@ class EmbeddedLog:
                 f"The log {self.url} is not open. Use `async with open_log({self.url!r}) as log:`."
             )
         return self._open_broker
+
+    @property
+    def _broker_for_clients(self) -> Broker:
+        if self._is_closing:
+            raise LogClosedError("The log is closed; open it again with open_log.")
+        return self._broker
 
     async def create_topic(
         self,
@@ -248,7 +255,7 @@ class EmbeddedLog:
     ) -> EmbeddedProducer:
         """A producer; it starts when it is entered or first used."""
         producer = EmbeddedProducer(
-            self._broker,
+            self._broker_for_clients,
             transactional_id=transactional_id,
             config=ProducerConfig.parse(config),
             on_close=self._producer_closed,
@@ -266,7 +273,7 @@ class EmbeddedLog:
     ) -> EmbeddedConsumer:
         """A consumer; it joins its group at its first poll."""
         consumer = EmbeddedConsumer(
-            self._broker,
+            self._broker_for_clients,
             topics,
             group=group,
             auto_offset_reset=auto_offset_reset,
@@ -330,6 +337,7 @@ class EmbeddedLog:
         """
         if self._open_broker is None:
             return
+        self._is_closing = True
         problems: list[BaseException] = []
         clients: list[EmbeddedConsumer | EmbeddedProducer] = [*self._consumers, *self._producers]
         for client in clients:
