@@ -250,21 +250,30 @@ def sweep_recovery(*, step: int) -> int:
     return judged
 
 
-def sweep_errors(kind: str = "EIO", *, step: int = 1) -> int:
-    """Let every operation in turn fail; reads too, unless the disk is full. Returns how many."""
+def sweep_errors(
+    kind: str = "EIO", *, work: Workload = workload, step: int = 1, may_be_mended: bool = False
+) -> int:
+    """Let every operation in turn fail; reads too, unless the disk is full. Returns how many.
+
+    `may_be_mended`: a full disk need not be an error, where files of deleted segments make room.
+    """
     number = 0
     while True:
         failure = Failure(kind, number)
         files, history = SimFiles(on_operation=failure), History()
         error: LogError | None = None
         try:
-            workload(files, history)
+            work(files, history)
         except StorageError as raised:
             error = raised
         if failure.operation is None:
             return number // step
         try:
-            assert error is not None, "the error was swallowed"
+            # No room for a checkpoint: deleted segments make some, and it is written again.
+            was_mended = may_be_mended or (
+                kind == "ENOSPC" and "checkpoint" in failure.operation.path
+            )
+            assert error is not None or was_mended, "the error was swallowed"
             files.on_operation = None
             judge(files.after_crash("mixed", "mixed", seed=number), history)
             # The process goes, the machine stays, and loses its power only later.

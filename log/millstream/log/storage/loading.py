@@ -197,17 +197,26 @@ class Loading:
                     self._files.remove(offset_file(self._folder, offset, suffix))
 
     def _keep_producers(self, offset: int) -> None:
-        """Write the snapshot at `offset` where a crash has taken it: once the segments below are
-        gone, nothing else says what producers wrote there."""
+        """Have the snapshot at `offset` on the disk for sure: once the segments below are gone,
+        nothing else says what producers wrote there."""
         path = offset_file(self._folder, offset, SNAPSHOT)
         try:
             state, known_to = self._state_at(offset)
         except CorruptRecordError:
             return  # with durability "os" those batches need not be on the disk
-        if known_to != offset:
+        if known_to == offset:
+            # It is whole, and may be so in memory only, or after a failed fsync. It may also be the
+            # only source there is: so it is written over with what it holds.
+            handle = self._files.open(path)
+            try:
+                handle.overwrite(0, self._files.read_whole(path))
+                handle.fsync()
+            finally:
+                handle.close()
+        else:
             write_file(self._files, path, encode_snapshot(state))
-            self._files.fsync_dir(self._folder)
             self._snapshots = sorted({*self._snapshots, offset})
+        self._files.fsync_dir(self._folder)
 
     def _open_clean(self) -> Partition | None:
         """Open without reading what was there; None when something does not fit together."""
