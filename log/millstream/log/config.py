@@ -219,6 +219,15 @@ class BrokerConfig:
         maximum=PARTITIONS_PER_TOPIC_MAX,
     )
     offset_metadata_max_bytes: int = setting(4096, "Bytes of the note on an offset.", minimum=0)
+    offsets_retention_check_interval_ms: int = setting(
+        600_000, "Milliseconds between two looks for offsets that are too old.", minimum=1
+    )
+    offsets_retention_minutes: int = setting(
+        10_080,
+        "Minutes an offset is kept after its group became empty, or the commit without a group.",
+        minimum=1,
+        maximum=INT32_MAX,
+    )
     offsets_topic_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from re import Pattern
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -144,12 +145,26 @@ class Consumer(Protocol):
 
     async def subscribe(
         self,
-        topics: Collection[str],
+        topics: Collection[str] = (),
         *,
+        pattern: Pattern[str] | None = None,
         on_assigned: RebalanceListener | None = None,
         on_revoked: RebalanceListener | None = None,
         on_lost: RebalanceListener | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Read these topics, shared with the group's other members.
+
+        A topic that begins with "^" is a pattern its name must begin with, as in librdkafka;
+        `pattern` is one the whole name must match, as in Kafka. Topics that match and are created
+        later are read too.
+
+        Every listener is awaited inside a poll. At a rebalance `on_revoked` gets the partitions
+        that go, before they go, then `on_assigned` those that came: with the cooperative-sticky
+        assignor alone only what moves, otherwise all. `on_lost` (without it `on_revoked`) gets
+        partitions that others have already.
+        """
+        ...
+
     async def assign(self, partitions: Collection[TopicPartition]) -> None: ...
     def assignment(self) -> set[TopicPartition]: ...
     def group_metadata(self) -> ConsumerGroupMetadata: ...

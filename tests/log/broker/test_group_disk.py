@@ -8,7 +8,7 @@ import pytest
 
 from millstream.log import StorageError, TopicPartition
 from millstream.log.broker.group_coordinator import GroupCoordinator
-from millstream.log.broker.groups import JoinRequest, JoinResult
+from millstream.log.broker.group_values import JoinRequest, JoinResult
 from millstream.log.config import BrokerConfig
 from millstream.log.testing.fake_clock import FakeClock
 
@@ -33,12 +33,14 @@ def test_an_answer_that_nobody_took_does_not_answer_the_next_request() -> None:
         groups = GroupCoordinator(
             FullTopic(), BrokerConfig(), FakeClock(), on_deadline=lambda _: None
         )  # type: ignore[arg-type]
+        member_id = ""
         for generation in (1, 2):
-            request = JoinRequest("m", "", 10_000, 10_000, "consumer", (("range", b""),))
+            request = JoinRequest(member_id, "", 10_000, 10_000, "consumer", (("range", b""),))
             joined = await asyncio.wait_for(groups.join_group("g", request), 5)
             assert isinstance(joined, JoinResult)
             assert joined.generation == generation
+            member_id = joined.member_id
             with pytest.raises(StorageError):
-                await groups.sync_group("g", "m", joined.generation, {"m": b"all"})
+                await groups.sync_group("g", member_id, joined.generation, {member_id: b"all"})
 
     asyncio.run(main())

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from millstream.log.broker.groups import Group, GroupState, JoinRequest, JoinResult, SyncResult
+from millstream.log.broker.group_values import GroupState, JoinRequest, JoinResult, SyncResult
+from millstream.log.broker.groups import Group
 from millstream.log.errors import (
     ConfigError,
     IllegalGenerationError,
@@ -47,9 +48,10 @@ def test_the_first_member_leads_at_once() -> None:
     group = Group("g", initial_delay_ms=0)
     group.join(request("a"), 0)
     joined = results(group)["a"]
-    assert joined == JoinResult("a", 1, "range", "a", (("a", b"a"),))
+    assert joined == JoinResult("a", 1, "range", "a", (("a", None, b"a"),))
     assert group.state is GroupState.COMPLETING_REBALANCE
-    assert group.sync("a", 1, {"a": b"all"}, 0)
+    group.sync("a", 1, {"a": b"all"}, 0)
+    assert group.state is GroupState.STABLE
     assert results(group) == {"a": SyncResult(b"all")}
 
 
@@ -61,8 +63,18 @@ def test_the_initial_delay_waits_for_more() -> None:
     assert results(group) == {}
     assert group.next_deadline_ms() == 3000
     group.let_time_pass(3000)
+    assert results(group) == {}  # one came meanwhile, so others may
+    group.let_time_pass(6000)
     assert set(results(group)) == {"a", "b"}
     assert group.generation == 1
+
+
+def test_the_initial_delay_ends_with_the_rebalance_timeout() -> None:
+    group = Group("g", initial_delay_ms=25_000)
+    for now_ms in range(0, REBALANCE_MS + 1, 5_000):
+        group.let_time_pass(now_ms)
+        assert group.generation == (now_ms >= REBALANCE_MS)
+        group.join(request(f"m{now_ms:06}"), now_ms)
 
 
 def test_a_rebalance_waits_for_everybody() -> None:
@@ -115,7 +127,7 @@ def test_the_leader_leaves() -> None:
     joined = results(group)["b"]
     assert isinstance(joined, JoinResult)
     assert joined.leader == "b"
-    assert joined.members == (("b", b"b"),)
+    assert joined.members == (("b", None, b"b"),)
 
 
 def test_who_does_not_sync_is_dropped() -> None:
@@ -167,6 +179,7 @@ def test_assignors_are_voted_on() -> None:
     with pytest.raises(ConfigError, match="no assignor"):
         group.join(request("e")._replace(protocols=()), 0)
     group.let_time_pass(10)
+    group.let_time_pass(20)
     assert {each.protocol for each in results(group).values()} == {"roundrobin"}  # type: ignore[attr-defined]
 
 

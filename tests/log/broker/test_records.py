@@ -71,7 +71,7 @@ def test_offset_bytes() -> None:
     value = offset_records.encode_offset_value(OffsetAndMetadata(7, "é"), 1000)
     assert value == bytes.fromhex("0003 0000000000000007 ffffffff 0002 c3a9 00000000000003e8")
     older = bytes.fromhex("0001 0000000000000007 0000 00000000000003e8 00000000000003e9")
-    assert offset_records.decode_offset_value(older) == OffsetAndMetadata(7)
+    assert offset_records.decode_offset_value(older) == (OffsetAndMetadata(7), 1000)
 
 
 def test_group_bytes() -> None:
@@ -127,7 +127,7 @@ def test_offsets_round_trip(
     key = offset_records.encode_offset_key(group, partition)
     assert offset_records.decode_key(key) == OffsetKey(group, partition)
     value = offset_records.encode_offset_value(offset, now_ms)
-    assert offset_records.decode_offset_value(value) == offset
+    assert offset_records.decode_offset_value(value) == (offset, now_ms)
 
 
 members = st.builds(

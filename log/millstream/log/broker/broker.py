@@ -222,11 +222,13 @@ class Broker:
                     await self.partitions.checkpoint()
                 await self.transactions.let_time_pass(now_ms)
                 self.groups.let_time_pass(now_ms)
+                await self.offsets.expire(now_ms)
             except StorageError as error:
                 logger.error("Timed work of the log failed: %s", error)
             deadlines = (
                 self.transactions.next_deadline_ms(),
                 self.groups.next_deadline_ms(),
+                self.offsets.next_deadline_ms(),
                 checkpoint_ms,
             )
             self._asleep_until_ms = min(each for each in deadlines if each is not None)

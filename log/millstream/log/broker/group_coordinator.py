@@ -1,31 +1,51 @@
 """The group coordinator at work: tells members to rebalance, and answers when their group is ready.
 
-Groups live as long as the process: their members do. The generation a group reached is written to
-`__consumer_offsets`, so that no generation comes twice.
+A group is written to `__consumer_offsets` when it becomes stable and when it becomes empty. So no
+generation comes twice, static members have their place back after a restart, and it is known since
+when a group is empty. Other members go with their process: they join anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConfigError, GroupNotEmptyError, LogError, UnknownMemberError
+from millstream.log.errors import (
+    GroupMaxSizeReachedError,
+    GroupNotEmptyError,
+    InvalidSessionTimeoutError,
+    LogError,
+    MemberIdRequiredError,
+    StorageError,
+)
 from millstream.log.events import event
+from millstream.log.ids import random_id
 from millstream.log.record import ConsumerGroupMetadata
 
-from .consumer_protocol import decode_subscription
-from .groups import Group, JoinRequest, JoinResult, SyncResult
+from .group_fencing import fenced, unknown
+from .group_records import group_record, restored_group
+from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
+from .groups import Group
 from .internal_topic import InternalTopic
-from .offset_records import GroupRecord, MemberRecord, encode_group_key, encode_group_value
+from .offset_records import GroupRecord, encode_group_key, encode_group_value
 
 if TYPE_CHECKING:
     from millstream.log.stats import GroupsStats
 
 __all__ = ["GroupCoordinator"]
+
+_EVENTS = {
+    GroupState.EMPTY: "group emptied",
+    GroupState.PREPARING_REBALANCE: "group rebalancing",
+    GroupState.COMPLETING_REBALANCE: "group joined",
+    GroupState.STABLE: "group rebalanced",
+    GroupState.DEAD: "group deleted",
+}
 
 
 class GroupCoordinator:
@@ -49,6 +69,7 @@ class GroupCoordinator:
         self._clock = clock
         self._on_deadline = on_deadline
         self._groups: dict[str, Group] = {}
+        self._states: dict[str, GroupState] = {}  # as last seen
         self._waiting: dict[str, asyncio.Future[JoinResult | SyncResult]] = {}  # by member id
         self._on_rebalance: dict[str, Callable[[], None]] = {}  # by member id
         self._rebalances = 0
@@ -56,92 +77,133 @@ class GroupCoordinator:
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
 
-    def stats(self) -> GroupsStats:
-        """Where the groups stand."""
-        from millstream.log.stats import GroupsStats  # when it is used
-
-        return GroupsStats(
-            len(self._groups),
-            sum(len(each.members) for each in self._groups.values()),
-            Counter(each.state.value for each in self._groups.values()),
-            self._rebalances,
-        )
+    def get(self, name: str) -> Group | None:
+        """The group, if anybody ever joined it."""
+        return self._groups.get(name)
 
     def restore(self, name: str, record: GroupRecord) -> None:
-        """A group as it was written. Its members went with their process."""
-        self._groups[name] = self._new_group(name, record.generation)
+        """A group as it was written: its static members have their session time to come back."""
+        group = self._new_group(name, record.generation)
+        restored_group(group, record, self._clock.monotonic_ms(), self._clock.wall_ms())
+        self._states[name] = group.state
 
     # Membership
 
-    async def join_group(
-        self, name: str, request: JoinRequest, *, on_rebalance: Callable[[], None] | None = None
-    ) -> JoinResult:
-        """Join, and wait for the new generation.
+    async def prepare(self) -> None:
+        """Have the topic that groups are written to."""
+        await self._topic.create_if_missing()
 
-        `on_rebalance` is called when the member should join again; one on the network learns it
-        from its next heartbeat.
+    async def join_group(
+        self,
+        name: str,
+        request: JoinRequest,
+        *,
+        on_rebalance: Callable[[], None] | None = None,
+        require_known_member_id: bool = False,
+    ) -> JoinResult:
+        """Join, and wait for the new generation. A new member has no id and is given one.
+
+        Args:
+            on_rebalance: called when the member should join again; one on the network learns it
+                from its next heartbeat.
+            require_known_member_id: a new member is told its id first, and joins with it
+                (JoinGroup version 4 and later; KIP-394).
 
         Raises:
-            UnknownMemberError: the session ended while waiting.
-            ConfigError: session.timeout.ms or the assignors do not suit.
+            UnknownMemberError: the session ended while waiting, or the id is none of this group.
+            FencedInstanceIdError: another member has its group.instance.id now.
+            MemberIdRequiredError: join again with the id it carries.
+            InvalidSessionTimeoutError, GroupMaxSizeReachedError, InconsistentGroupProtocolError:
+                session.timeout.ms, the size of the group or the assignors do not suit.
         """
-        low, high = (
-            self._config.group_min_session_timeout_ms,
-            self._config.group_max_session_timeout_ms,
-        )
-        if not low <= request.session_timeout_ms <= high:
-            raise ConfigError(
-                f"session.timeout.ms is {request.session_timeout_ms}; it can be "
-                f"group.min.session.timeout.ms={low} to group.max.session.timeout.ms={high}."
-            )
-        await self._topic.create_if_missing()
-        group = self._groups.get(name)
-        if group is None:
-            group = self._groups[name] = self._new_group(name, 0)
-        if len(group.members) >= self._config.group_max_size and (
-            request.member_id not in group.members
-        ):
-            raise ConfigError(
-                f"Group {name} has group.max.size={self._config.group_max_size} members already."
-            )
+        self._check_session_timeout(request)
+        await self.prepare()
+        group = self._groups.get(name) or self._new_group(name, 0)
+        is_new = not request.member_id
+        former = group.member_of_instance(request.group_instance_id)
+        self._check_size(group, request.member_id or former)
+        if is_new:
+            prefix = request.group_instance_id or request.client_id
+            request = request._replace(member_id=f"{prefix}-{random_id()}")
+            if require_known_member_id and request.group_instance_id is None:
+                raise self._expect(group, request)
+        elif request.member_id not in group.members and not group.is_expected(request.member_id):
+            if former is not None:
+                raise fenced(name, request.member_id, request.group_instance_id)
+            raise unknown(name, request.member_id)
         if on_rebalance is not None:
             self._on_rebalance[request.member_id] = on_rebalance
-        group.join(request, self._clock.monotonic_ms())
-        result = await self._reply(group, request.member_id)
+        try:
+            group.join(request, self._clock.monotonic_ms(), takes_over=is_new)
+            if is_new and former is not None:
+                self._was_taken_over(group, former, request)
+            result = await self._reply(group, request.member_id)
+        except BaseException as error:
+            if is_new and former is None and not isinstance(error, LogError):
+                self.leave_group(name, request.member_id)  # nobody was told this id
+            if request.member_id not in group.members:
+                self._on_rebalance.pop(request.member_id, None)
+            raise
         assert isinstance(result, JoinResult)
         return result
 
+    def _was_taken_over(self, group: Group, former: str, request: JoinRequest) -> None:
+        event(
+            "static member taken over",
+            group=group.name,
+            instance=request.group_instance_id,
+            former=former,
+            member=request.member_id,
+        )
+        tell = self._on_rebalance.pop(former, None)
+        if tell is not None:
+            tell()
+        if group.state is GroupState.STABLE:
+            self._write_group(group)
+
+    def _expect(self, group: Group, request: JoinRequest) -> MemberIdRequiredError:
+        group.expect(request.member_id, self._clock.monotonic_ms() + request.session_timeout_ms)
+        self._deliver(group)
+        return MemberIdRequiredError(
+            f"Group {group.name}: the new member is {request.member_id}. Join again with this id.",
+            request.member_id,
+        )
+
     async def sync_group(
-        self, name: str, member_id: str, generation: int, assignments: Mapping[str, bytes]
+        self,
+        name: str,
+        member_id: str,
+        generation: int,
+        assignments: Mapping[str, bytes],
+        *,
+        group_instance_id: str | None = None,
     ) -> SyncResult:
         """Wait for the assignment; the leader brings everybody's.
 
         Raises:
             UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: join again.
+            FencedInstanceIdError: another member has its group.instance.id now.
         """
         group = self._group_of(name, member_id)
-        if group.sync(member_id, generation, assignments, self._clock.monotonic_ms()):
-            try:
-                self._write_group(group)
-            except BaseException:
-                self._deliver(group)  # the others have their answers; this member joins again
-                raise
-            self._rebalances += 1
-            event(
-                "group rebalanced",
-                group=name,
-                generation=group.generation,
-                members=len(group.members),
-                protocol=group.protocol,
-            )
+        group.sync(
+            member_id,
+            generation,
+            assignments,
+            self._clock.monotonic_ms(),
+            group_instance_id=group_instance_id,
+        )
         result = await self._reply(group, member_id)
         assert isinstance(result, SyncResult)
         return result
 
-    def heartbeat(self, name: str, member_id: str, generation: int) -> None:
+    def heartbeat(
+        self, name: str, member_id: str, generation: int, *, group_instance_id: str | None = None
+    ) -> None:
         """The member is alive. Raises as `sync_group`."""
-        group = self._group_of(name, member_id)
-        group.heartbeat(member_id, generation, self._clock.monotonic_ms())
+        now_ms = self._clock.monotonic_ms()
+        self._group_of(name, member_id).heartbeat(
+            member_id, generation, now_ms, group_instance_id=group_instance_id
+        )
 
     def leave_group(self, name: str, member_id: str) -> None:
         """The member goes; the others rebalance at once."""
@@ -152,19 +214,26 @@ class GroupCoordinator:
             self._deliver(group)
 
     def on_partitions_added(self, topic: str) -> None:
-        """The topic has more partitions: where a group reads it, its leader joins again, and so
-        shares them out. Kafka's leader learns it from metadata within metadata.max.age.ms."""
-        for group in self._groups.values():
-            if group.leader in self._on_rebalance and any(
-                topic in decode_subscription(each.request.protocols[0][1]).topics
-                for each in group.members.values()
-            ):
-                self._on_rebalance[group.leader]()
+        """The topic has more partitions: groups that read it share them out. Kafka's leader learns
+        it from metadata within metadata.max.age.ms; here all members are told at once."""
+        for group in list(self._groups.values()):
+            if any(topic in (topics_of(each.request) or ()) for each in group.members.values()):
+                group.rebalance(self._clock.monotonic_ms())
+                self._deliver(group)
 
     def let_time_pass(self, now_ms: int) -> None:
         """End the sessions of silent members, and rebalances that waited long enough."""
-        for group in self._groups.values():
+        for group in list(self._groups.values()):
+            before = dict(group.members)
             group.let_time_pass(now_ms)
+            for member_id in before.keys() - group.members.keys():
+                event(
+                    "member timed out",
+                    logging.WARNING,
+                    group=group.name,
+                    member=member_id,
+                    session_timeout_ms=before[member_id].request.session_timeout_ms,
+                )
             self._deliver(group)
 
     def next_deadline_ms(self) -> int | None:
@@ -176,18 +245,20 @@ class GroupCoordinator:
         """Whether this member may commit offsets for its group.
 
         Raises:
-            UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: it may not.
+            UnknownMemberError, IllegalGenerationError, FencedInstanceIdError,
+            RebalanceInProgressError: it may not.
         """
         group = self._groups.get(member.group)
         if group is not None:
-            now_ms = self._clock.monotonic_ms()
             group.check_commit(
-                member.member_id, member.generation, now_ms, transactional=transactional
+                member.member_id,
+                member.generation,
+                self._clock.monotonic_ms(),
+                transactional=transactional,
+                group_instance_id=member.group_instance_id,
             )
-        elif member.member_id or member.generation >= 0:
-            raise UnknownMemberError(
-                f"Group {member.group} has no member {member.member_id!r}; join again."
-            )
+        elif member.member_id or member.generation >= 0 or member.group_instance_id is not None:
+            raise unknown(member.group, member.member_id)
 
     def check_empty(self, name: str) -> None:
         """Raises GroupNotEmptyError when the group has members."""
@@ -202,48 +273,61 @@ class GroupCoordinator:
         group = self._groups.pop(name, None)
         if group is not None:
             group.delete()
+            self._states.pop(name, None)
         return group is not None
 
-    def record_of(self, group: Group) -> GroupRecord:
-        """The group as it is written down."""
-        members = [
-            MemberRecord(
-                each.member_id,
-                None,
-                each.request.client_id,
-                "",
-                each.request.rebalance_timeout_ms,
-                each.request.session_timeout_ms,
-                dict(each.request.protocols).get(group.protocol or "", b""),
-                each.assignment,
-            )
-            for each in group.members.values()
-        ]
-        return GroupRecord(
-            group.protocol_type,
-            group.generation,
-            group.protocol,
-            group.leader,
-            self._clock.wall_ms(),
-            members,
+    def stats(self) -> GroupsStats:
+        """Where the groups stand."""
+        from millstream.log.stats import GroupsStats  # when it is used
+
+        groups = self._groups.values()
+        return GroupsStats(
+            len(groups),
+            sum(len(each.members) for each in groups),
+            Counter(each.state.value for each in groups),
+            self._rebalances,
         )
 
     def _new_group(self, name: str, generation: int) -> Group:
         delay_ms = self._config.group_initial_rebalance_delay_ms
-        return Group(name, initial_delay_ms=delay_ms, generation=generation)
+        group = Group(name, initial_delay_ms=delay_ms, generation=generation)
+        group.state_since_ms = self._clock.wall_ms()
+        self._groups[name] = group
+        self._states[name] = group.state
+        return group
 
     def _group_of(self, name: str, member_id: str) -> Group:
         group = self._groups.get(name)
         if group is None:
-            raise UnknownMemberError(
-                f"Group {name} has no member {member_id!r}: the group was deleted. Join again."
-            )
+            raise unknown(name, member_id)
         return group
+
+    def _check_session_timeout(self, request: JoinRequest) -> None:
+        low, high = (
+            self._config.group_min_session_timeout_ms,
+            self._config.group_max_session_timeout_ms,
+        )
+        if not low <= request.session_timeout_ms <= high:
+            raise InvalidSessionTimeoutError(
+                f"session.timeout.ms is {request.session_timeout_ms}; it can be "
+                f"group.min.session.timeout.ms={low} to group.max.session.timeout.ms={high}."
+            )
+
+    def _check_size(self, group: Group, member_id: str | None) -> None:
+        most = self._config.group_max_size
+        known = member_id is not None and (
+            member_id in group.members or group.is_expected(member_id)
+        )
+        if not known and group.size() >= most:
+            raise GroupMaxSizeReachedError(
+                f"Group {group.name} has group.max.size={most} members already. Raise it, or use "
+                "fewer consumers."
+            )
 
     def _write_group(self, group: Group) -> None:
         """Its fsync rides along with the next commit: it only keeps generations from repeating."""
         where = self._topic.partition_of(group.name)
-        value = encode_group_value(self.record_of(group))
+        value = encode_group_value(group_record(group))
         self._topic.append(where, [encode_group_key(group.name)], [value])
 
     async def _reply(self, group: Group, member_id: str) -> JoinResult | SyncResult:
@@ -263,6 +347,7 @@ class GroupCoordinator:
                 del self._waiting[member_id]
 
     def _deliver(self, group: Group) -> None:
+        """After every call: answers to those who wait, and what follows from a new state."""
         for reply in group.take_replies():
             future = self._waiting.get(reply.member_id)
             if future is None or future.done():
@@ -277,3 +362,24 @@ class GroupCoordinator:
         deadline_ms = group.next_deadline_ms()
         if deadline_ms is not None:
             self._on_deadline(deadline_ms)
+        if self._states.get(group.name) is not group.state:
+            self._state_changed(group)
+
+    def _state_changed(self, group: Group) -> None:
+        self._states[group.name] = group.state
+        group.state_since_ms = self._clock.wall_ms()
+        self._rebalances += group.state is GroupState.STABLE
+        event(
+            _EVENTS[group.state],
+            group=group.name,
+            generation=group.generation,
+            members=len(group.members),
+            protocol=group.protocol or "",
+        )
+        if group.state is GroupState.STABLE:
+            self._write_group(group)  # the leader is told if it cannot be, and joins again
+        elif group.state is GroupState.EMPTY:
+            try:
+                self._write_group(group)
+            except StorageError as error:  # nobody is left to be told
+                event("group not written", logging.ERROR, group=group.name, error=error)

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConfigError
+from millstream.log.errors import (
+    ConfigError,
+    GroupNotEmptyError,
+    GroupSubscribedToTopicError,
+    UnknownGroupError,
+)
+from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from .group_coordinator import GroupCoordinator
+from .group_records import group_record
+from .group_values import CONSUMER, GroupState
 from .internal_topic import InternalTopic
+from .offset_expiry import expired_offsets, subscribed_topics
 from .offset_records import (
     OffsetKey,
     encode_group_key,
@@ -59,6 +69,9 @@ class OffsetCoordinator:
         self._offsets = OffsetTable()
         self._sequences: dict[tuple[int, TopicPartition], tuple[int, int]] = {}
         self._unstable: set[asyncio.Future[None]] = set()
+        self._expiry_due_ms = (
+            self._clock.monotonic_ms() + config.offsets_retention_check_interval_ms
+        )
         self._unapplied = 0  # records that are in the log and not yet in `_offsets`
 
     def load(self) -> None:
@@ -113,7 +126,8 @@ class OffsetCoordinator:
             where, keys, values, producer_id=producer_id, epoch=epoch, sequence=sequence
         )
         self._sequences[producer_id, where] = (epoch, (sequence + len(keys)) % _SEQUENCES)
-        self._offsets.add_pending(producer_id, member.group, offsets, end)
+        now_ms = self._clock.wall_ms()
+        self._offsets.add_pending(producer_id, member.group, offsets, end, now_ms)
 
     def transaction_ended(self, producer_id: int, *, commit: bool) -> None:
         """The markers are durable: offsets of this transaction count, or are forgotten."""
@@ -145,7 +159,7 @@ class OffsetCoordinator:
 
     def rows(self) -> Iterator[tuple[OffsetKey, OffsetAndMetadata]]:
         """Every committed offset of every group."""
-        return self._offsets.rows()
+        return ((key, row.value) for key, row in self._offsets.rows())
 
     def stats(self) -> OffsetsStats:
         """Where committed offsets stand."""
@@ -161,20 +175,78 @@ class OffsetCoordinator:
 
     async def delete_group(self, group: str) -> None:
         """Forget a group and its offsets. Raises GroupNotEmptyError."""
+        await self._topic.create_if_missing()
         self._groups.check_empty(group)
         with_group = self._groups.forget(group)
-        keys = [OffsetKey(group, each) for each in self._offsets.of_group(group)]
-        if with_group or keys:
-            await self._forget(group, keys, with_group=with_group)
+        await self._forget([(group, self._everything_of(group), with_group)])
+
+    async def delete_offsets(self, group: str, partitions: Collection[TopicPartition]) -> None:
+        """Forget what a group committed for these partitions; see `Log.delete_group_offsets`."""
+        known = self._groups.get(group)
+        if known is None and not self._offsets.of_group(group):
+            raise UnknownGroupError(
+                f"Group {group} does not exist; log.groups() lists those there."
+            )
+        if known is not None and known.members:
+            if known.protocol_type != CONSUMER:
+                raise GroupNotEmptyError(
+                    f"Group {group} has {len(known.members)} members. Close them first."
+                )
+            topics = subscribed_topics(known)
+            for each in partitions:
+                if topics is None or each.topic in topics:
+                    raise GroupSubscribedToTopicError(
+                        f"Group {group}: members read topic {each.topic}. Close them, or subscribe "
+                        "them to others, first."
+                    )
+        await self._topic.create_if_missing()
+        known_partitions = self._everything_of(group).intersection(partitions)
+        await self._forget([(group, known_partitions, False)])
+
+    def _everything_of(self, group: str) -> set[TopicPartition]:
+        return self._offsets.pending_of(group).union(self._offsets.of_group(group))
+
+    # Growing old
+
+    def next_deadline_ms(self) -> int:
+        """Monotonic time at which `expire` has something to do."""
+        return self._expiry_due_ms
+
+    async def expire(self, now_ms: int) -> None:
+        """Every offsets.retention.check.interval.ms: forget offsets that are too old, and empty
+        groups that have none. Raises StorageError."""
+        if now_ms < self._expiry_due_ms:
+            return
+        self._expiry_due_ms = now_ms + self._config.offsets_retention_check_interval_ms
+        wall_ms = self._clock.wall_ms()
+        retention_ms = self._config.offsets_retention_minutes * 60_000
+        gone: list[tuple[str, set[TopicPartition], bool]] = []
+        for name in sorted({*self._offsets.groups(), *(each.name for each in self._groups)}):
+            group, times = self._groups.get(name), self._offsets.times(name)
+            pending = self._offsets.pending_of(name)
+            old = set(expired_offsets(group, times, wall_ms, retention_ms)) - pending
+            with_group = (
+                group is not None
+                and group.state is GroupState.EMPTY
+                and not group.size()
+                and not pending
+                and len(old) == len(times)
+            )
+            if old or with_group:
+                gone.append((name, old, with_group))
+                event("group offsets expired", group=name, offsets=len(old), group_too=with_group)
+        for name, _, with_group in gone:
+            if with_group:
+                self._groups.forget(name)
+        await self._forget(gone)
 
     async def forget_topic(self, topic: str) -> None:
         """The topic is gone, and with it what was committed for it: a topic of the same name made
         later has other records at those offsets."""
-        by_group: dict[str, list[OffsetKey]] = {}
-        for key in self._offsets.of_topic(topic):
-            by_group.setdefault(key.group, []).append(key)
-        for group, keys in by_group.items():
-            await self._forget(group, keys, with_group=False)
+        by_group: dict[str, set[TopicPartition]] = {}
+        for group, topic_partition in self._offsets.of_topic(topic):
+            by_group.setdefault(group, set()).add(topic_partition)
+        await self._forget([(group, gone, False) for group, gone in by_group.items()])
 
     async def shrink(self) -> None:
         """Write the state anew where its records have grown, and drop them; not while an offset is
@@ -182,15 +254,14 @@ class OffsetCoordinator:
         for where in self._topic.grown(self._config.internal_topic_snapshot_bytes):
             if self._unapplied or self._offsets.has_pending:
                 return
-            now_ms = self._clock.wall_ms()
             rows = {
-                encode_offset_key(*key): encode_offset_value(value, now_ms)
+                encode_offset_key(*key): encode_offset_value(*value)
                 for key, value in self._offsets.rows()
                 if self._topic.partition_of(key.group) == where
             }
             for group in self._groups:
                 if self._topic.partition_of(group.name) == where:
-                    record = self._groups.record_of(group)
+                    record = group_record(group)
                     rows[encode_group_key(group.name)] = encode_group_value(record)
             await self._topic.replace_state(where, list(rows), list(rows.values()))
 
@@ -226,16 +297,23 @@ class OffsetCoordinator:
             return
         where = self._topic.partition_of(group)
         end = self._topic.append(where, *self._encode(group, offsets))
-        await self._then(where, end, lambda: self._offsets.commit(group, offsets, end))
+        now_ms = self._clock.wall_ms()
+        await self._then(where, end, lambda: self._offsets.commit(group, offsets, end, now_ms))
 
-    async def _forget(self, group: str, keys: list[OffsetKey], *, with_group: bool) -> None:
-        await self._topic.create_if_missing()
-        where = self._topic.partition_of(group)
-        raw = [encode_offset_key(*key) for key in keys]
-        if with_group:
-            raw.append(encode_group_key(group))
-        end = self._topic.append(where, raw, [None] * len(raw))
-        await self._then(where, end, lambda: self._offsets.remove(keys))
+    async def _forget(self, gone: list[tuple[str, set[TopicPartition], bool]]) -> None:
+        """Write tombstones: (group, its partitions, whether the group itself goes)."""
+        by_place: dict[TopicPartition, tuple[list[bytes], list[OffsetKey]]] = {}
+        for group, partitions, with_group in gone:
+            raw, keys = by_place.setdefault(self._topic.partition_of(group), ([], []))
+            for each in sorted(partitions):
+                raw.append(encode_offset_key(group, each))
+                keys.append(OffsetKey(group, each))
+            if with_group:
+                raw.append(encode_group_key(group))
+        for where, (raw, keys) in by_place.items():
+            if raw:
+                end = self._topic.append(where, raw, [None] * len(raw))
+                await self._then(where, end, partial(self._offsets.remove, keys, end))
 
     async def _then(self, where: TopicPartition, end: int, apply: Callable[[], None]) -> None:
         """When the records are durable they count, whether or not the caller still waits."""

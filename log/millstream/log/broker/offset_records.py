@@ -27,6 +27,7 @@ __all__ = [
     "GroupRecord",
     "MemberRecord",
     "OffsetKey",
+    "OffsetRecord",
     "decode_group_value",
     "decode_key",
     "decode_offset_value",
@@ -48,6 +49,13 @@ class OffsetKey(NamedTuple):
 
     group: str
     topic_partition: TopicPartition
+
+
+class OffsetRecord(NamedTuple):
+    """A committed offset, and when it was committed (Unix milliseconds)."""
+
+    value: OffsetAndMetadata
+    committed_ms: int
 
 
 class MemberRecord(NamedTuple):
@@ -98,14 +106,14 @@ def decode_key(data: bytes) -> OffsetKey | str | None:
     return reader.string() if version == _GROUP_KEY_VERSION else None
 
 
-def encode_offset_value(offset: OffsetAndMetadata, now_ms: int) -> bytes:
+def encode_offset_value(offset: OffsetAndMetadata, committed_ms: int) -> bytes:
     """A committed offset."""
     writer = Writer().int16(_VALUE_VERSION).int64(offset.offset).int32(_NO_LEADER_EPOCH)
-    return bytes(writer.string(offset.metadata).int64(now_ms).data)
+    return bytes(writer.string(offset.metadata).int64(committed_ms).data)
 
 
-def decode_offset_value(data: bytes) -> OffsetAndMetadata:
-    """A committed offset and its note.
+def decode_offset_value(data: bytes) -> OffsetRecord:
+    """A committed offset, its note and its time.
 
     Raises:
         CorruptRecordError: not such a value.
@@ -117,7 +125,7 @@ def decode_offset_value(data: bytes) -> OffsetAndMetadata:
     offset = reader.int64()
     if version == _VALUE_VERSION:
         reader.int32()
-    return OffsetAndMetadata(offset, reader.string())
+    return OffsetRecord(OffsetAndMetadata(offset, reader.string()), reader.int64())
 
 
 def encode_group_value(group: GroupRecord) -> bytes:

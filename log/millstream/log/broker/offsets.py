@@ -20,6 +20,7 @@ from millstream.log.record import OffsetAndMetadata, TopicPartition
 from .offset_records import (
     GroupRecord,
     OffsetKey,
+    OffsetRecord,
     decode_group_value,
     decode_key,
     decode_offset_value,
@@ -33,6 +34,7 @@ class _Committed(NamedTuple):
 
     value: OffsetAndMetadata
     log_offset: int
+    committed_ms: int
 
 
 class OffsetTable:
@@ -52,11 +54,12 @@ class OffsetTable:
         """Offsets that wait for the end of a transaction."""
         return sum(map(len, self._pending.values()))
 
-    def rows(self) -> Iterator[tuple[OffsetKey, OffsetAndMetadata]]:
-        """Every committed offset."""
+    def rows(self) -> Iterator[tuple[OffsetKey, OffsetRecord]]:
+        """Every committed offset, and when it was committed."""
         for group, offsets in self._committed.items():
-            for topic_partition, committed in offsets.items():
-                yield OffsetKey(group, topic_partition), committed.value
+            for topic_partition, found in offsets.items():
+                row = OffsetRecord(found.value, found.committed_ms)
+                yield OffsetKey(group, topic_partition), row
 
     def of_group(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """Everything the group committed."""
@@ -72,12 +75,34 @@ class OffsetTable:
         key = OffsetKey(group, topic_partition)
         return any(key in pending for pending in self._pending.values())
 
+    def times(self, group: str) -> dict[TopicPartition, int]:
+        """When the group committed what counts (Unix milliseconds)."""
+        return {each: found.committed_ms for each, found in self._committed.get(group, {}).items()}
+
+    def groups(self) -> list[str]:
+        """Groups that committed something."""
+        return list(self._committed)
+
+    def pending_of(self, group: str) -> set[TopicPartition]:
+        """Partitions of which transactions that have not ended hold offsets of the group."""
+        return {
+            key.topic_partition
+            for pending in self._pending.values()
+            for key in pending
+            if key.group == group
+        }
+
     def commit(
-        self, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata], log_offset: int
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        log_offset: int,
+        committed_ms: int,
     ) -> None:
         """These records are durable at `log_offset`."""
         for topic_partition, value in offsets.items():
-            self._put(OffsetKey(group, topic_partition), _Committed(value, log_offset))
+            committed = _Committed(value, log_offset, committed_ms)
+            self._put(OffsetKey(group, topic_partition), committed)
 
     def add_pending(
         self,
@@ -85,11 +110,12 @@ class OffsetTable:
         group: str,
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
         log_offset: int,
+        committed_ms: int,
     ) -> None:
         """These records are part of the producer's open transaction."""
         pending = self._pending.setdefault(producer_id, {})
         for topic_partition, value in offsets.items():
-            pending[OffsetKey(group, topic_partition)] = _Committed(value, log_offset)
+            pending[OffsetKey(group, topic_partition)] = _Committed(value, log_offset, committed_ms)
 
     def end_transaction(self, producer_id: int, *, commit: bool) -> None:
         """The producer's transaction has ended."""
@@ -97,14 +123,19 @@ class OffsetTable:
             if commit:
                 self._put(key, committed)
 
-    def remove(self, keys: Iterable[OffsetKey]) -> None:
-        """Forget these: a tombstone was written."""
-        for group, topic_partition in keys:
-            of_group = self._committed.get(group)
-            if of_group is not None:
-                of_group.pop(topic_partition, None)
+    def remove(self, keys: Iterable[OffsetKey], log_offset: int) -> None:
+        """Forget these: tombstones are durable at `log_offset`. What was committed before them is
+        gone, also in a transaction that ends later; what was committed after them stays."""
+        for key in keys:
+            of_group = self._committed.get(key.group, {})
+            known = of_group.get(key.topic_partition)
+            if known is not None and known.log_offset < log_offset:
+                del of_group[key.topic_partition]
                 if not of_group:
-                    del self._committed[group]
+                    del self._committed[key.group]
+            for pending in self._pending.values():
+                if key in pending and pending[key].log_offset < log_offset:
+                    del pending[key]
 
     def of_topic(self, topic: str) -> list[OffsetKey]:
         """Who committed offsets of this topic."""
@@ -161,7 +192,8 @@ class OffsetLoader:
             key = decode_key(raw_key)
             if isinstance(key, OffsetKey):
                 value = decode_offset_value(raw_value)
-                table.commit(key.group, {key.topic_partition: value}, log_offset)
+                offsets = {key.topic_partition: value.value}
+                table.commit(key.group, offsets, log_offset, value.committed_ms)
             elif key is not None:
                 groups[key] = decode_group_value(raw_value)
         return groups

@@ -67,6 +67,8 @@ class Partitions:
         self.flusher = Flusher(threads, self._readable_end_moved)
         self.on_partitions_added: set[Callable[[str], None]] = set()
         """Called with the name of a topic that has more partitions than before."""
+        self.on_topics_changed: set[Callable[[], None]] = set()
+        """Called when a topic was created or deleted."""
         self.release: Callable[[Collection[TopicPartition]], Awaitable[None]] = _nothing_to_release
         """Awaited before the folders of closed partitions go: nobody must use their files."""
         self._changing = asyncio.Lock()  # topics are changed one at a time
@@ -102,6 +104,7 @@ class Partitions:
             self._catalog.topics.check_absent(name)
             now_ms = self.clock.wall_ms()
             await self._threads.run(lambda: self._catalog.create(topic, now_ms))
+            self._tell_of_topics()
         return topic
 
     async def alter_topic(
@@ -140,6 +143,11 @@ class Partitions:
         async with self._changing:
             self._check_open()
             await to_the_end(self._delete(self._catalog.topics.get(name)))
+            self._tell_of_topics()
+
+    def _tell_of_topics(self) -> None:
+        for listener in list(self.on_topics_changed):
+            listener()
 
     async def _delete(self, topic: Topic) -> None:
         await self._threads.run(lambda: self._catalog.forget(topic.name))

@@ -44,8 +44,12 @@ def _offset_record(key: bytes, value: bytes | None) -> dict[str, Any]:
     }
     if value is None:
         return entry | {"deleted": True}
-    offset = offset_records.decode_offset_value(value)
-    return entry | {"offset": offset.offset, "metadata": offset.metadata}
+    offset, committed_ms = offset_records.decode_offset_value(value)
+    return entry | {
+        "offset": offset.offset,
+        "metadata": offset.metadata,
+        "committed": committed_ms,
+    }
 
 
 def _txn_record(key: bytes, value: bytes | None) -> dict[str, Any]:

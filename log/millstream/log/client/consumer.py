@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from re import Pattern
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +27,9 @@ from millstream.log.record import (
 from .fetcher import Fetcher
 from .membership import Listeners, Membership
 from .offset_values import with_metadata
+from .position_commits import PositionCommits
 from .settings import ConsumerConfig
+from .topic_selection import TopicSelection
 from .whole_topics import WholeTopics
 
 if TYPE_CHECKING:
@@ -69,10 +72,16 @@ class EmbeddedConsumer:
         self._membership: Membership | None = None
         self._whole_topics: WholeTopics | None = None
         self._wake = asyncio.Event()
-        self._next_auto_commit_ms = self._clock.monotonic_ms() + config.auto_commit_interval_ms
+        self._commits = PositionCommits(
+            broker,
+            config if group is not None else None,
+            member=self.group_metadata,
+            position=self.position,
+            is_joining=self._is_joining,
+        )
         self._closed = False
         if topics:
-            self._subscribe(topics, Listeners())
+            self._subscribe(TopicSelection(topics), Listeners())
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -137,7 +146,7 @@ class EmbeddedConsumer:
         if self._membership is not None:
             self._membership.polled()
             await self._membership.poll(timeout_s)
-        await self._auto_commit()
+        await self._commits.commit_if_due()
 
     async def _fetch(self, wait_ms: int) -> bool:
         """Fetch; returns whether a position that does not exist was reset to one that does."""
@@ -244,33 +253,37 @@ class EmbeddedConsumer:
 
     async def subscribe(
         self,
-        topics: Collection[str],
+        topics: Collection[str] = (),
         *,
+        pattern: Pattern[str] | None = None,
         on_assigned: RebalanceListener | None = None,
         on_revoked: RebalanceListener | None = None,
         on_lost: RebalanceListener | None = None,
     ) -> None:
         """Read these topics from now on, shared with the group's other members."""
         self._check_open()
-        if self._membership is not None:
-            await self._membership.leave()
-        self._subscribe(topics, Listeners(on_assigned, on_revoked, on_lost))
+        self._subscribe(
+            TopicSelection(topics, pattern), Listeners(on_assigned, on_revoked, on_lost)
+        )
 
-    def _subscribe(self, topics: Collection[str], listeners: Listeners) -> None:
-        if isinstance(topics, str):
-            raise TypeError("subscribe takes a collection of topic names, not one name")
+    def _subscribe(self, selection: TopicSelection, listeners: Listeners) -> None:
         self._read_no_whole_topics()
+        if self._membership is not None:
+            self._membership.resubscribe(selection, listeners)
+            return
         if self._group is None:
-            self._whole_topics = WholeTopics(self._partitions, topics, self._wake.set)
+            if selection.has_pattern:
+                self._require_group()
+            self._whole_topics = WholeTopics(self._partitions, selection.names, self._wake.set)
             return
         self._membership = Membership(
             self._broker,
             self._group,
-            tuple(topics),
+            selection,
             self._config,
             listeners,
-            assign=self._assigned_by_group,
-            before_revoke=self._commit_before_revoke,
+            assign=self._fetcher.assign,
+            before_revoke=self._commits.commit_at_end,
             wake=self._wake.set,
         )
 
@@ -297,10 +310,6 @@ class EmbeddedConsumer:
             return ConsumerGroupMetadata(group)
         return self._membership.metadata()
 
-    def _assigned_by_group(self, partitions: Collection[TopicPartition]) -> None:
-        self._fetcher.assign(())  # eager protocol: everything was revoked
-        self._fetcher.assign(partitions)
-
     def _read_no_whole_topics(self) -> None:
         if self._whole_topics is not None:
             self._whole_topics.close()
@@ -314,11 +323,7 @@ class EmbeddedConsumer:
         """Commit these offsets, or the current position; see `Consumer.commit`."""
         self._check_open()
         self._require_group()
-        await self._commit(with_metadata(self.position() if offsets is None else offsets))
-
-    async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        if offsets:
-            await self._broker.offsets.commit(self.group_metadata(), offsets)
+        await self._commits.commit(with_metadata(self.position() if offsets is None else offsets))
 
     async def committed(
         self, partitions: Collection[TopicPartition]
@@ -326,23 +331,8 @@ class EmbeddedConsumer:
         """What the group committed; waits while a transaction holds an offset undecided."""
         return await self._broker.offsets.fetch(self._require_group(), partitions)
 
-    async def _auto_commit(self) -> None:
-        if self._group is None or not self._config.enable_auto_commit:
-            return
-        now_ms = self._clock.monotonic_ms()
-        if now_ms >= self._next_auto_commit_ms:
-            self._next_auto_commit_ms = now_ms + self._config.auto_commit_interval_ms
-            await self._commit_position()
-
-    async def _commit_before_revoke(self) -> None:
-        if self._group is not None and self._config.enable_auto_commit:
-            await self._commit_position()
-
-    async def _commit_position(self) -> None:
-        """On the consumer's own account, so without what was deleted meanwhile."""
-        topics = set(self._partitions.topics())
-        position = {each: at for each, at in self.position().items() if each.topic in topics}
-        await self._commit(with_metadata(position))
+    def _is_joining(self) -> bool:
+        return self._membership is not None and self._membership.is_joining
 
     def stats(self) -> ConsumerStats:
         """Where this consumer stands."""
@@ -366,7 +356,7 @@ class EmbeddedConsumer:
             if self._membership is not None:
                 await self._membership.leave()
             else:
-                await self._commit_before_revoke()
+                await self._commits.commit_at_end()
         finally:
             self._on_close(self)
 

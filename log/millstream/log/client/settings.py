@@ -59,6 +59,9 @@ class ConsumerConfig:
         500, "Milliseconds a fetch waits for fetch.min.bytes.", minimum=0
     )
     fetch_min_bytes: int = setting(1, "Bytes a fetch waits for.", minimum=1)
+    group_instance_id: str = setting(
+        "", "Names this member over restarts; no two at a time may have the same (KIP-345)."
+    )
     heartbeat_interval_ms: int = setting(3_000, "Milliseconds.", minimum=1)
     max_partition_fetch_bytes: int = setting(
         1 << 20, "Bytes of one partition in one fetch.", minimum=1
@@ -68,7 +71,9 @@ class ConsumerConfig:
     )
     max_poll_records: int = setting(500, "Records of one poll.", minimum=1)
     partition_assignment_strategy: tuple[str, ...] = setting(
-        ("range",), "In order of preference.", choices=("range", "roundrobin")
+        ("range", "cooperative-sticky"),
+        "In order of preference.",
+        choices=("range", "roundrobin", "sticky", "cooperative-sticky"),
     )
     session_timeout_ms: int = setting(
         45_000, "Milliseconds without a heartbeat before a member is given up.", minimum=1
