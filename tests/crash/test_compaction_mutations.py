@@ -9,11 +9,12 @@ import pytest
 
 from millstream.log.errors import LogError
 from millstream.log.storage import (
+    checkpointing,
     compaction,
     compaction_filter,
     compaction_swap,
     compaction_transactions,
-    log_dir,
+    partition,
     shrinking,
 )
 from millstream.log.storage.files import Files
@@ -94,18 +95,16 @@ def the_recovery_point_in_memory_counts(patch: Patch) -> None:
 
 
 def the_clean_offset_is_written_before_the_swap(patch: Patch) -> None:
-    real = compaction_swap.Swap.settle
+    real = checkpointing.Checkpoints._settle
 
-    def settle(self: log_dir.LogDir, partitions: Any) -> None:
+    def settle(self: checkpointing.Checkpoints, partitions: Any) -> None:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(compaction_swap.Swap, "settle", nothing)
-            inner.setattr(type(next(iter(partitions.values()))), "settled", nothing)
-            ahead(self, partitions)
-        ahead(self, partitions)
+            inner.setattr(partition.Partition, "settled", nothing)
+            real(self, partitions)
+        real(self, partitions)
 
-    ahead = log_dir.LogDir._settle
-    assert real is compaction_swap.Swap.settle
-    patch.setattr(log_dir.LogDir, "_settle", settle)
+    patch.setattr(checkpointing.Checkpoints, "_settle", settle)
 
 
 def the_last_batch_of_a_group_goes(patch: Patch) -> None:

@@ -76,12 +76,12 @@ class Swap:
         if not self._is_swapped:
             self._swap()
             self._is_swapped = True
+        segments = self._present()
         for segment, old in self._groups:
             for each in old:
                 each.close()
-                if each.base_offset != segment.base_offset:  # that one gives way to the renames
+                if each.base_offset != segment.base_offset or segment not in segments:
                     _remove(self._files, self._folder, each.base_offset)
-        segments = [segment for segment, _ in self._groups]
         for segment in segments:
             segment.rename_indexes("")
         self._files.fsync_dir(self._folder)
@@ -99,12 +99,17 @@ class Swap:
                 segment.close()
 
     def _swap(self) -> None:
-        for segment, _ in self._groups:
+        segments = self._present()
+        for segment in segments:
             segment.rename_indexes(SWAP)
         self._files.fsync_dir(self._folder)
-        for segment, _ in self._groups:
+        for segment in segments:
             segment.rename_log(SWAP)
             self._files.fsync_dir(self._folder)
+
+    def _present(self) -> list[Segment]:
+        """The new segments, but for those whose records were deleted since, to make room."""
+        return [segment for segment, _ in self._groups if self._files.exists(segment.path)]
 
 
 class Discarded:
