@@ -124,9 +124,10 @@ def run_until_crash(files: SimFiles, work: Callable[[], Awaitable[None]]) -> Non
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not files.crashed:
             await task
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        while any(not other.done() for other in others):
-            for other in others:
+        others: set[asyncio.Task] = set()
+        while running := asyncio.all_tasks() - {asyncio.current_task()}:
+            others |= running
+            for other in running:
                 other.cancel()  # again: what waits while it closes waits for a dead disk
             await asyncio.sleep(0)
         results = await asyncio.gather(*others, task, return_exceptions=True)

@@ -185,7 +185,7 @@ class OffsetCoordinator:
         known = self._groups.get(group)
         if known is None and not self._offsets.of_group(group):
             raise UnknownGroupError(
-                f"Group {group} does not exist; log.groups() lists those there."
+                f"Group {group} does not exist; log.groups() lists those there are."
             )
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:

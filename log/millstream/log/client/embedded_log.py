@@ -14,6 +14,8 @@ from millstream.log.config import BrokerConfig, Durability
 from millstream.log.errors import LogClosedError, LogError
 from millstream.log.interface import Isolation, OffsetReset
 from millstream.log.record import (
+    GroupDescription,
+    GroupListing,
     HangingTransaction,
     OffsetAndMetadata,
     OffsetAndTimestamp,
@@ -192,6 +194,32 @@ class EmbeddedLog:
     ) -> None:
         """Set committed offsets of a group without members."""
         await self._broker.offsets.alter(group, with_metadata(offsets))
+
+    async def delete_group_offsets(
+        self, group: str, partitions: Collection[TopicPartition]
+    ) -> None:
+        """Forget what a group committed for these partitions."""
+        await self._broker.offsets.delete_offsets(group, partitions)
+
+    async def groups(self) -> list[GroupListing]:
+        """Every group, by name."""
+        from millstream.log.broker.group_admin import list_groups
+
+        return list_groups(self._broker.groups, self._broker.offsets)
+
+    async def describe_group(self, group: str) -> GroupDescription:
+        """Raises UnknownGroupError."""
+        from millstream.log.broker.group_admin import describe_group
+
+        return describe_group(self._broker.groups, self._broker.offsets, group)
+
+    async def remove_group_members(
+        self, group: str, group_instance_ids: Collection[str] | None = None
+    ) -> None:
+        """Take members out of a group."""
+        from millstream.log.broker.group_admin import remove_members
+
+        remove_members(self._broker.groups, self._broker.offsets, group, group_instance_ids)
 
     async def delete_group(self, group: str) -> None:
         """Forget a group and its offsets."""

@@ -1,0 +1,113 @@
+"""Groups from outside: list, describe, take members out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from millstream.log.errors import CorruptRecordError, UnknownGroupError, UnknownMemberError
+from millstream.log.record import (
+    GroupDescription,
+    GroupListing,
+    MemberDescription,
+    TopicPartition,
+)
+
+from .consumer_protocol import decode_assignment
+from .group_coordinator import GroupCoordinator
+from .group_values import CONSUMER, GroupState
+from .groups import Group
+from .offset_coordinator import OffsetCoordinator
+
+__all__ = ["describe_group", "list_groups", "remove_members"]
+
+_SETTLED = (GroupState.STABLE, GroupState.COMPLETING_REBALANCE)
+
+
+def list_groups(groups: GroupCoordinator, offsets: OffsetCoordinator) -> list[GroupListing]:
+    """Every group that has members or committed offsets, by name."""
+    found = {
+        name: GroupListing(name, GroupState.EMPTY.value, "")
+        for name in {key.group for key, _ in offsets.rows()}
+    }
+    for group in groups:
+        found[group.name] = GroupListing(group.name, group.state.value, group.protocol_type)
+    return [found[name] for name in sorted(found)]
+
+
+def describe_group(
+    groups: GroupCoordinator, offsets: OffsetCoordinator, name: str
+) -> GroupDescription:
+    """One group, its members and what they were given.
+
+    Raises:
+        UnknownGroupError: nobody joined it, and it committed nothing.
+    """
+    group = groups.get(name)
+    if group is None:
+        if not offsets.of_group(name):
+            raise _unknown(name)
+        return GroupDescription(name, GroupState.EMPTY.value, "", "", 0, "", ())
+    return GroupDescription(
+        name,
+        group.state.value,
+        group.protocol_type,
+        (group.protocol or "") if group.state in _SETTLED else "",
+        group.generation,
+        group.leader or "",
+        tuple(
+            MemberDescription(
+                each.member_id,
+                each.request.group_instance_id,
+                each.request.client_id,
+                _partitions(group, each.assignment),
+            )
+            for each in group.members.values()
+        ),
+    )
+
+
+def remove_members(
+    groups: GroupCoordinator,
+    offsets: OffsetCoordinator,
+    name: str,
+    group_instance_ids: Collection[str] | None,
+) -> None:
+    """Take static members out by their instance ids, or all members.
+
+    Raises:
+        UnknownGroupError, UnknownMemberError: nobody was taken out.
+    """
+    group = groups.get(name)
+    if group is None:
+        if not offsets.of_group(name) or group_instance_ids:
+            raise _unknown(name)
+        return
+    if group_instance_ids is None:
+        gone = list(group.members)
+    else:
+        gone = [_member_of(group, each) for each in group_instance_ids]
+    for member_id in gone:
+        groups.leave_group(name, member_id)
+
+
+def _member_of(group: Group, group_instance_id: str) -> str:
+    member_id = group.member_of_instance(group_instance_id)
+    if member_id is None:
+        raise UnknownMemberError(
+            f"Group {group.name} has no member with group.instance.id={group_instance_id}. "
+            "log.describe_group() shows its members."
+        )
+    return member_id
+
+
+def _partitions(group: Group, assignment: bytes) -> tuple[TopicPartition, ...]:
+    if group.protocol_type != CONSUMER or group.state is not GroupState.STABLE:
+        return ()
+    try:
+        return tuple(decode_assignment(assignment))
+    except CorruptRecordError:  # of a member on the network; it is its own affair
+        return ()
+
+
+def _unknown(name: str) -> UnknownGroupError:
+    return UnknownGroupError(f"Group {name} does not exist; log.groups() lists those there are.")
