@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import cache
 
+import orjson
+
 from fuzz.stored import with_checksums
 from millstream.log import Log, TopicPartition
+from millstream.log.cli.dumping import Dumping, files_in
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
 from millstream.log.storage.files import write_file
 from millstream.log.storage.memory_files import MemoryFiles, MemoryFolder
+from millstream.log.storage.verify import verify_log
 
 STEP_BYTES = 8
 STEPS_MAX = 12
@@ -43,6 +47,24 @@ def opened(data: bytes) -> list[str]:
     return errors
 
 
+def verified(data: bytes) -> list[str]:
+    """What `verify_log` finds; it reads, and writes nothing."""
+    files = damaged(data)
+    before = stored(files)
+    found = list(verify_log(files, "log", records=True))
+    assert stored(files) == before, "it wrote"
+    assert data or not found, found
+    return [str(each) for each in found]
+
+
+def dumped(data: bytes) -> None:
+    """All that `millstream log dump` shows, which must be JSON."""
+    files = damaged(data)
+    for path in files_in(files, "log"):
+        for entry in Dumping(files, records=True, decode=True).entries(path):
+            orjson.dumps(entry)
+
+
 def _unexpected(_loop: asyncio.AbstractEventLoop, context: dict) -> None:
     error = context.get("exception") or RuntimeError(context["message"])
     if not isinstance(error, LogError):
@@ -52,7 +74,7 @@ def _unexpected(_loop: asyncio.AbstractEventLoop, context: dict) -> None:
 
 async def _use(log: Log, errors: list[str]) -> None:
     """Every kind of call, each on its own: the rest of the log goes on working."""
-    for call in (_read, _look_up, _write, _transact, _delete):
+    for call in (_read, _look_up, _write, _transact, _delete, _clean):
         try:
             await call(log)
         except LogError as error:
@@ -94,6 +116,11 @@ async def _delete(log: Log) -> None:
     await log.delete_records({IN: 2})
 
 
+async def _clean(log: Log) -> None:
+    """Retention and compaction, now."""
+    await log._broker.cleaner.run_once()
+
+
 @cache
 def whole() -> dict[str, bytes]:
     """The files of a log that was closed cleanly, by their paths."""
@@ -103,10 +130,12 @@ def whole() -> dict[str, bytes]:
         async with open_log_on(files, "log", config=CONFIG) as log:
             await log.create_topic("in", config=SMALL)
             await log.create_topic("out", config=SMALL)
+            await log.create_topic("keyed", config=SMALL | {"cleanup.policy": "compact"})
             for number in range(3):
                 async with log.producer(config={"linger.ms": 0}) as producer:
                     for _ in range(3):
                         await producer.send("in", b"%d" % number * 150)
+                        await producer.send("keyed", b"%d" % number * 150, key=b"%d" % number)
             async with log.producer(transactional_id="app") as producer:
                 for number in range(3):
                     await producer.begin_transaction()
@@ -117,6 +146,11 @@ def whole() -> dict[str, bytes]:
             await log.delete_records({IN: 1})
 
     asyncio.run(fill())
+    return stored(files)
+
+
+def stored(files: MemoryFiles) -> dict[str, bytes]:
+    """Every file and what it holds."""
     found: dict[str, bytes] = {}
 
     def walk(folder: MemoryFolder, path: str) -> None:

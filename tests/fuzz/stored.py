@@ -16,6 +16,7 @@ from millstream.log.storage.offset_index import OffsetIndex
 from millstream.log.storage.segment import Segment
 from millstream.log.storage.segment_list import SegmentList
 from millstream.log.storage.time_index import TimeIndex
+from millstream.log.storage.time_lookup import max_timestamp, offset_for_time
 from millstream.log.storage.txn_index import TxnIndex
 
 BASE = 1000
@@ -122,9 +123,9 @@ def _read(found: Segment) -> None:
 
 
 def _look_up_times(found: Segment) -> None:
-    segments = SegmentList([found])
     for timestamp in (0, 1_700_000_000_003, 1 << 62):
-        segments.offset_for_time(timestamp, 0, 14)
+        offset_for_time([found], timestamp, 0, 14)
+    max_timestamp([found], 0, 14)
 
 
 def _look_up_aborted(found: Segment) -> None:

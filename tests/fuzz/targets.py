@@ -176,6 +176,8 @@ TARGETS: dict[str, Target] = {
         ),
         Target("subscription", decode_subscription, CORRUPT, seeds.subscriptions),
         Target("assignment", decode_assignment, CORRUPT, seeds.assignments),
+        Target("verify", folders.verified, (), seeds.folder_damages, 24 * MIB),
+        Target("dump", folders.dumped, (), seeds.folder_damages, 24 * MIB),
         Target("folder", folders.opened, (), seeds.folder_damages, 24 * MIB),
     )
 }

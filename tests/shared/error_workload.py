@@ -32,18 +32,9 @@ CALL_S = 3600
 A_WHILE_S = 600
 """Long enough for every timer of the log: checkpoints, retention, compaction."""
 ADVICE = (
-    "open",
-    "mend",
-    "check",
-    "restore",
-    "create",
-    "wait",
-    "close",
-    "use",
-    "seek",
-    "look",
+    "open", "mend", "make", "check", "restore", "create", "wait", "close", "use", "seek", "look",
     "numbered",
-)
+)  # fmt: skip
 KEYS = 3
 
 
