@@ -6,7 +6,7 @@ for good comes back, and what `shared.compacting.Written` demands holds as ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from millstream.log.errors import StorageError
@@ -24,7 +24,6 @@ from shared.partitions import (
     open_log,
 )
 
-STARTS = (Disk("kept", "kept"), Disk("mixed", "mixed"))
 CONFIG = replace(COMPACTED, segment_bytes=1024)
 
 
@@ -187,19 +186,34 @@ def check_goes_on(log_dir: LogDir, files: SimFiles, promised: Promised) -> None:
     check_files(files)
 
 
+def run_until_crash(crash_at: int) -> tuple[SimFiles, Promised, bool]:
+    """Run the workload; the machine stops at this write operation, if it gets that far."""
+    files, promised = SimFiles(crash_at=crash_at), Promised()
+    try:
+        workload(files, promised)
+    except Crash:
+        return files, promised, True
+    return files, promised, False
+
+
 def crash_points(*, step: int = 1) -> Iterator[tuple[SimFiles, Promised]]:
     """The state of the disk at every write operation of the workload."""
-    crash_at = 0
-    while True:
-        files, promised = SimFiles(crash_at=crash_at), Promised()
-        try:
-            workload(files, promised)
-        except Crash:
-            yield files, promised
-        else:
-            yield files, promised
-            return
+    crash_at, crashed = 0, True
+    while crashed:
+        files, promised, crashed = run_until_crash(crash_at)
+        yield files, promised
         crash_at += step
+
+
+def swap_points() -> list[int]:
+    """The write operations that put a compaction's files in place."""
+    files = SimFiles()
+    workload(files, Promised())
+    return [
+        each.write_number
+        for each in files.operations
+        if each.path.startswith(FOLDER) and each.kind in ("rename", "remove", "fsync_dir")
+    ]
 
 
 def sweep_crashes(disks: tuple[Disk, ...] = DISKS, *, step: int = 1) -> int:
@@ -221,29 +235,35 @@ def sweep_crashes(disks: tuple[Disk, ...] = DISKS, *, step: int = 1) -> int:
     return judged
 
 
-def sweep_recovery(*, step: int, disks: int = 2) -> int:
-    """Crash again at every write of the start, after every `step`th crash point that leaves
-    something of a compaction."""
+def sweep_starts(*, step: int = 1) -> int:
+    """Crash again at every write of the start that finds a swap unfinished: after a power loss, and
+    after the process alone was killed."""
     judged = 0
-    for files, promised in crash_points(step=step):
-        names = files.after_crash("kept", "kept").list_dir(FOLDER) if promised.created else []
-        if not any(name.endswith((".cleaned", ".swap")) for name in names):
-            continue
-        for seed, disk in enumerate(STARTS[:disks]):
-            crash_again = 0
-            while True:
-                damaged = files.after_crash(disk.contents, disk.entries, seed=seed)
-                damaged.crash_at = crash_again
-                try:
-                    open_log(damaged, config=CONFIG)
-                except Crash:
-                    for entries in ("mixed", "dropped"):
-                        judge(damaged.after_crash("mixed", entries, seed=crash_again), promised)
-                        judged += 1
-                    crash_again += 1
-                    continue
-                break
+    for crash_at in swap_points()[::step]:
+        files, promised, _ = run_until_crash(crash_at)
+        starts: list[Callable[[], SimFiles]] = [
+            files.restart,
+            lambda files=files: files.after_crash("kept", "kept"),
+            lambda files=files: files.after_crash("mixed", "mixed", seed=1),
+        ]
+        for start in starts:
+            judged += _sweep_start(start, promised)
     return judged
+
+
+def _sweep_start(start: Callable[[], SimFiles], promised: Promised) -> int:
+    crash_again = 0
+    while True:
+        damaged = start()
+        damaged.crash_at = crash_again
+        try:
+            open_log(damaged, config=CONFIG)
+        except Crash:
+            for entries in ("mixed", "dropped"):
+                judge(damaged.after_crash("mixed", entries, seed=crash_again), promised)
+            crash_again += 1
+            continue
+        return 2 * crash_again
 
 
 def sweep_errors(kind: str = "EIO", *, step: int = 1) -> tuple[int, int]:
