@@ -65,6 +65,7 @@ __all__ = [
     "encode_batch",
     "estimate_size",
     "fill_batches",
+    "first_without_key",
     "murmur2",
     "parse_header",
     "partitions_for_keys",
@@ -153,6 +154,21 @@ def _check_decompressed(size_bytes: int, records: int, headers: Sequence[Headers
             f"{items} records and headers are more than a compressed batch may have, "
             f"{DECOMPRESSED_ITEMS_MAX}; send fewer at once, or without compression"
         )
+
+
+def first_without_key(batch: bytes, header: BatchHeader) -> int:
+    """Index of the first record of a batch, whose header was parsed, that has no key; -1 when all
+    have one. Much cheaper than decoding it.
+
+    Raises:
+        CorruptRecordError: the records are not what the header says, or not records.
+    """
+    start, end = HEADER_SIZE_BYTES, header.size_bytes
+    if not header.compression:
+        return record_reader.first_without_key(batch, start, end, header)
+    with memoryview(batch) as view, view[start:end] as packed:
+        data = decompress(header.compression, packed, DECOMPRESSED_BYTES_MAX)
+    return record_reader.first_without_key(data, 0, len(data), header)
 
 
 def decode_batch(

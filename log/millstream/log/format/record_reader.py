@@ -24,7 +24,7 @@ else:
     except ImportError:
         from . import cython_shim as cython
 
-__all__ = ["COMPILED", "read_records"]
+__all__ = ["COMPILED", "first_without_key", "read_records"]
 
 COMPILED: bool = cython.compiled
 
@@ -209,6 +209,37 @@ def read_records(
     if header.is_log_append_time:
         return columns._replace(timestamps=[header.max_timestamp] * count)
     return columns
+
+
+@cython.locals(
+    reader=RecordReader, position=cython.Py_ssize_t, end=cython.Py_ssize_t, i=cython.Py_ssize_t,
+    count=cython.Py_ssize_t,
+)  # fmt: skip
+def first_without_key(data: bytes, position: int, end: int, header: BatchHeader) -> int:
+    """Index of the first of the records in `data[position:end]` whose key is null; -1 when all have
+    one. Of each record only what comes before the key is read, and nothing is copied.
+
+    Raises:
+        CorruptRecordError: they are not the records that the header promises.
+    """
+    count = header.records_count
+    reader = RecordReader(data, position, end, header.last_offset_delta, 0)
+    try:
+        for i in range(count):
+            reader.begin_record()
+            reader.varint(64)
+            reader.offset_delta()
+            if reader.varint(32) < 0:
+                return i
+            reader.position = reader.record_end
+        reader.finish()
+    except CorruptRecordError as error:
+        raise CorruptRecordError(
+            f"the batch at offset {header.base_offset} has a bad record at byte "
+            f"{reader.position - position} of {end - position}: {error}; it was damaged, or made "
+            "wrongly by its producer"
+        ) from None
+    return -1
 
 
 @cython.cfunc

@@ -19,7 +19,14 @@ from millstream.log.errors import (
     NotEnoughReplicasError,
     RecordTooLargeError,
 )
-from millstream.log.format.codec import BatchHeader, check_batch, decode_batch, parse_header
+from millstream.log.format.codec import (
+    BatchHeader,
+    Columns,
+    check_batch,
+    decode_batch,
+    first_without_key,
+    parse_header,
+)
 from millstream.log.format.header import ATTRIBUTE_LOG_APPEND_TIME, CRC_START, checksum
 from millstream.log.record import TopicPartition
 from millstream.log.settings import LONG_MAX
@@ -108,24 +115,31 @@ def _check_records(
     topic_partition: TopicPartition,
     now_ms: int,
 ) -> None:
+    """Look at the records, as far as the topic's settings make it necessary."""
     try:
-        columns = decode_batch(batch, 0, header)
+        keyless = first_without_key(batch, header) if config.compacts else -1
+        if _time_needs_a_look(header, config, now_ms):
+            _check_times(decode_batch(batch, 0, header), config, topic_partition, now_ms)
     except CorruptRecordError as error:
         raise CorruptRecordError(f"Partition {topic_partition}: {error}.") from error
-    if _time_needs_a_look(header, config, now_ms):
-        earliest = now_ms - config.message_timestamp_before_max_ms
-        latest = now_ms + config.message_timestamp_after_max_ms
-        for i, time in enumerate(columns.timestamps):
-            if time != NO_TIMESTAMP and not earliest <= time <= latest:
-                where = f"Partition {topic_partition}: record {i} of {len(columns.timestamps)}"
-                raise _invalid_timestamp(where, time, config, now_ms)
-    if config.compacts and None in columns.keys:
+    if keyless >= 0:
         raise InvalidRecordError(
-            f"Partition {topic_partition}: record {columns.keys.index(None)} of "
-            f"{len(columns.keys)} (counted from 0) has no key, and topic {topic_partition.topic} "
-            "is compacted by key (cleanup.policy). Nothing of the batch was written. Give every "
-            "record a key, or take compact out of cleanup.policy."
+            f"Partition {topic_partition}: record {keyless} of {header.records_count} (counted "
+            f"from 0) has no key, and topic {topic_partition.topic} is compacted by key "
+            "(cleanup.policy). Nothing of the batch was written. Give every record a key, or take "
+            "compact out of cleanup.policy."
         )
+
+
+def _check_times(
+    columns: Columns, config: TopicConfig, topic_partition: TopicPartition, now_ms: int
+) -> None:
+    earliest = now_ms - config.message_timestamp_before_max_ms
+    latest = now_ms + config.message_timestamp_after_max_ms
+    for i, time in enumerate(columns.timestamps):
+        if time != NO_TIMESTAMP and not earliest <= time <= latest:
+            where = f"Partition {topic_partition}: record {i} of {len(columns.timestamps)}"
+            raise _invalid_timestamp(where, time, config, now_ms)
 
 
 def _invalid_timestamp(
