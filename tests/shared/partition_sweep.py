@@ -271,7 +271,7 @@ def sweep_errors(
         try:
             # No room for a checkpoint: deleted segments make some, and it is written again.
             was_mended = may_be_mended or (
-                kind == "ENOSPC" and "checkpoint" in failure.operation.path
+                kind == "ENOSPC" and failure.operation.path.endswith("checkpoint.tmp")
             )
             assert error is not None or was_mended, "the error was swallowed"
             files.on_operation = None

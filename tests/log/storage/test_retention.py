@@ -363,21 +363,26 @@ def test_a_disk_that_does_not_answer_costs_nothing(kind: str) -> None:
     assert partition.log_start_offset == 30
 
 
-def test_a_full_disk_loses_old_segments_but_not_the_active_one() -> None:
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
+def test_a_disk_that_takes_nothing_loses_old_segments_but_not_the_active_one(kind) -> None:
     files = SimFiles()
     log_dir, partition = new_partition(files, config=replace(SMALL, retention_ms=1000))
     for i in range(30):
         partition.append(batch([b"%d" % i]), NOW_MS)
     flush(partition)
     files.on_operation = lambda operation: (
-        disk_error("ENOSPC", operation.path) if operation.kind == "append" else None
+        disk_error(kind, operation.path) if operation.kind in ("append", "create") else None
     )
     with pytest.raises(StorageError):
         partition.append(batch([b"too much"]), NOW_MS)
-    files.on_operation = None
     active = partition._segments.active.base_offset
-    assert partition.failed
-    assert partition.apply_retention(NOW_MS + DAY_MS) > 0
+    if kind == "EIO":
+        assert partition.apply_retention(NOW_MS + DAY_MS) > 0
+    else:
+        with pytest.raises(StorageError, match="disk is full"):
+            partition.apply_retention(NOW_MS + DAY_MS)
+    files.on_operation = None
+    assert partition.failed == (kind == "EIO")
     assert partition.log_start_offset == active
     log_dir.checkpoint()
     assert len([name for name in files.list_dir(FOLDER) if name.endswith(".log")]) == 1

@@ -130,8 +130,9 @@ class LogCleaner:
                 now_ms = self._clock.monotonic_ms()
                 if now_ms >= retain_ms:
                     retain_ms = now_ms + config.log_retention_check_interval_ms
-                    if await self._retain():
-                        await self._checkpoint()
+                    failures = self._failures
+                    if await self._retain() or self._failures > failures:
+                        await self._checkpoint()  # where one failed, some may be dropped
                 if now_ms >= expire_ms:
                     expire_ms = now_ms + config.producer_id_expiration_check_interval_ms
                     self._expire_producers()

@@ -32,6 +32,8 @@ from typing import Protocol
 from millstream.log.errors import LogLockedError
 from millstream.log.limits import WRITE_PARTS_MAX
 
+from .disk_full import make_or_nothing
+
 __all__ = [
     "FileHandle",
     "Files",
@@ -158,12 +160,11 @@ def open_descriptors() -> int | None:
 def write_file(files: Files, path: str, data: bytes) -> None:
     """Make `data` the content of `path`, durably; a new name is for the caller to sync.
 
-    After a crash in between the file may hold anything.
+    After a crash in between the file may hold anything. Raises DiskFullError when there is no room;
+    then there is no such file.
     """
-    handle = files.open(path, create=True)
+    handle = make_or_nothing(files, path, data)
     try:
-        handle.truncate(0)
-        handle.append(data)
         handle.fsync()
     finally:
         handle.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from .disk_full import make_or_nothing
 from .files import FileHandle, Files
 from .segment import Segment
 
@@ -118,11 +119,8 @@ class Unsynced:
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write a small file that the next flush makes durable."""
-        handle = self._files.open(path, create=True)
-        self._handles.append(handle)
         self._folder_changed = True
-        handle.truncate(0)
-        handle.append(data)
+        self._handles.append(make_or_nothing(self._files, path, data))
 
     def drop(self, segment: Segment) -> None:
         """The partition is done with a segment. A running flush may still be using its files; and

@@ -14,7 +14,6 @@ partitions themselves may be appended to, read and flushed by their owner meanwh
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -24,31 +23,25 @@ from millstream.log.errors import StorageError
 from millstream.log.ids import random_id
 from millstream.log.record import TopicPartition
 
+from .checkpointing import Checkpoints
 from .checkpoints import (
     CLEAN_SHUTDOWN_CONTENT,
-    decode_offsets,
     decode_topic_id,
     encode_meta_properties,
-    encode_offsets,
 )
 from .files import Files, Lock, parent, replace_file
 from .layout import (
     CLEAN_SHUTDOWN,
-    CLEANER_OFFSETS,
     DELETED,
     LOCK,
     LOG,
-    LOG_START_OFFSETS,
     META_PROPERTIES,
     PARTITION_METADATA,
-    RECOVERY_POINTS,
-    REPLICATION_OFFSETS,
     STRAY,
     partition_of,
 )
 from .loading import LoadRequest, create_partition, open_partition
 from .partition import Partition
-from .segment import Segment
 
 __all__ = ["Fate", "LogDir"]
 
@@ -72,8 +65,7 @@ class LogDir:
         self._lock = lock
         self._durability = durability
         self._now_ms = now_ms
-        self._clean_offsets: dict[TopicPartition, int] = {}
-        """As on disk: how far each compacted partition is clean."""
+        self._checkpoints: Checkpoints | None = None
         self._closed = False
 
     @classmethod
@@ -115,10 +107,7 @@ class LogDir:
         """
         with disk_errors(self._path):
             clean = self._files.exists(self._file(CLEAN_SHUTDOWN))
-            recovery_points = self._read_offsets(RECOVERY_POINTS)
-            durable_offsets = self._read_offsets(REPLICATION_OFFSETS)
-            log_starts = self._read_offsets(LOG_START_OFFSETS)
-            self._clean_offsets = self._read_offsets(CLEANER_OFFSETS)
+            found = self._checkpoints = Checkpoints(self._files, self._path)
             if clean:
                 self._files.remove(self._file(CLEAN_SHUTDOWN))
             # Also for the names above: a process that was killed may have left them un-synced, and
@@ -137,15 +126,15 @@ class LogDir:
                         configs[topic_partition.topic],
                         self._durability,
                         self._now_ms,
-                        recovery_point=recovery_points.get(topic_partition, 0),
-                        durable_offset=durable_offsets.get(topic_partition, 0),
-                        log_start_offset=log_starts.get(topic_partition, 0),
-                        clean_offset=self._clean_offsets.get(topic_partition, 0),
-                        clean=clean and topic_partition in recovery_points,
+                        recovery_point=found.recovery_points.get(topic_partition, 0),
+                        durable_offset=found.durable_offsets.get(topic_partition, 0),
+                        log_start_offset=found.log_starts.get(topic_partition, 0),
+                        clean_offset=found.clean_offsets.get(topic_partition, 0),
+                        clean=clean and topic_partition in found.recovery_points,
                     )
                 )
-            outdated = self._clean_offsets.keys() - self.partitions.keys()
-            if not clean or outdated or recovery_points.keys() != self.partitions.keys():
+            outdated = found.clean_offsets.keys() - self.partitions.keys()
+            if not clean or outdated or found.recovery_points.keys() != self.partitions.keys():
                 # Old entries must not wait for a new topic of the same name.
                 self.checkpoint()
 
@@ -223,43 +212,9 @@ class LogDir:
         Raises:
             StorageError: the disk refused; the old checkpoints hold.
         """
-        partitions = dict(self.partitions)
-        # First the segments, then the offsets: an offset read later covers at least those.
-        dropped = deque(
-            (partition, segment)
-            for partition in partitions.values()
-            for segment in partition.take_dropped()
-        )
-        recovery_points = {key: p.recovery_point for key, p in partitions.items()}
-        with disk_errors(self._path), _handed_back(dropped):
-            for name, offsets in (
-                (LOG_START_OFFSETS, {key: p.log_start_offset for key, p in partitions.items()}),
-                (RECOVERY_POINTS, recovery_points),
-                (REPLICATION_OFFSETS, {key: p.durable_offset for key, p in partitions.items()}),
-            ):
-                replace_file(self._files, self._file(name), encode_offsets(offsets))
-            for key, partition in partitions.items():
-                partition.checkpointed_recovery_point = recovery_points[key]
-            self._settle(partitions)
-            while dropped:
-                dropped.popleft()[1].remove()
-            for key, partition in partitions.items():
-                for path in partition.take_old_snapshots(recovery_points[key]):
-                    self._files.remove(path)
-
-    def _settle(self, partitions: Mapping[TopicPartition, Partition]) -> None:
-        """Put the files of compactions in place, then write down how far partitions are clean."""
-        clean = {key: at for key, at in self._clean_offsets.items() if key in partitions}
-        for key, partition in partitions.items():
-            settling = partition.settling
-            if settling is not None:
-                settling.settle()
-                if settling.clean_offset is not None:
-                    clean[key] = settling.clean_offset
-                partition.settled()
-        if clean != self._clean_offsets:
-            replace_file(self._files, self._file(CLEANER_OFFSETS), encode_offsets(clean))
-            self._clean_offsets = clean
+        assert self._checkpoints is not None  # `load` comes first
+        with disk_errors(self._path):
+            self._checkpoints.write(dict(self.partitions))
 
     def close(self, *, clean: bool = True) -> None:
         """Close every partition and give the folder back.
@@ -295,12 +250,6 @@ class LogDir:
 
     def _file(self, name: str) -> str:
         return f"{self._path}/{name}"
-
-    def _read_offsets(self, name: str) -> dict[TopicPartition, int]:
-        path = self._file(name)
-        if not self._files.exists(path):
-            return {}
-        return decode_offsets(self._files.read_whole(path), path)
 
     def _sort_folders(self, fate: Callable[[TopicPartition, str], Fate]) -> list[TopicPartition]:
         """The partitions to open; everything else that looks like one is put away."""
@@ -377,16 +326,6 @@ def disk_errors(path: str) -> Iterator[None]:
             "exists, that this user may write to it and that the disk has room; then open the log "
             "again."
         ) from error
-
-
-@contextmanager
-def _handed_back(dropped: deque[tuple[Partition, Segment]]) -> Iterator[None]:
-    """What is left when the disk has failed is for the next checkpoint."""
-    try:
-        yield
-    finally:
-        for partition, segment in dropped:
-            partition.drop_again(segment)
 
 
 def _make_dirs(files: Files, path: str) -> None:

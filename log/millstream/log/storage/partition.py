@@ -6,7 +6,8 @@ not own threads, time or waiting: it is synchronous, told the time, and has one 
 goes to the page cache; `start_flush` and `finish_flush` bracket an fsync that runs elsewhere.
 
 After a write or an fsync failed nothing is known about the file. The partition then refuses every
-append until the log is opened again and recovery has found what is true; reading goes on.
+append until the log is opened again and recovery has found what is true; reading goes on. A write
+that a full disk refused is taken back (disk_full.py), and the partition goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from millstream.log.format.control import encode_control_batch
 from millstream.log.record import ProducerDescription, TopicPartition
 
 from .appending import as_stored, check_for_append, placed
+from .disk_full import DiskFullError
 from .files import Files
 from .flush import Flush
 from .layout import SNAPSHOT, offset_file
@@ -235,7 +237,6 @@ class Partition(ShrinkingPartition):
             self._seal_active()
         except OSError as error:
             raise self._failed(error) from error
-        self._snapshots.append(self.log_end_offset)
         return True
 
     def take_old_snapshots(self, recovery_point: int) -> list[str]:
@@ -294,9 +295,9 @@ class Partition(ShrinkingPartition):
         event("segment rolled", partition=self.topic_partition, base_offset=self.log_end_offset)
         self._is_sealed = False
         self._seal_active()
-        if self._snapshots and self._snapshots[-1] == self.log_end_offset:
-            self._snapshots.pop()  # a segment begins there now
-        self._segments.add(Segment(self._files, self.folder, self.log_end_offset, create=True))
+        segment = Segment(self._files, self.folder, self.log_end_offset, create=True)
+        self._snapshots.pop()  # a segment begins there now
+        self._segments.add(segment)
 
     def _close_active(self) -> None:
         self._check_writable()
@@ -308,8 +309,10 @@ class Partition(ShrinkingPartition):
     def _seal_active(self) -> None:
         active = self._segments.active
         active.seal()
-        self._unsynced.note_sealed(active, self.log_end_offset)
         self._write_snapshot()
+        self._unsynced.note_sealed(active, self.log_end_offset)
+        if not self._snapshots or self._snapshots[-1] != self.log_end_offset:
+            self._snapshots.append(self.log_end_offset)
 
     def _write_snapshot(self) -> None:
         path = offset_file(self.folder, self.log_end_offset, SNAPSHOT)
@@ -342,6 +345,13 @@ class Partition(ShrinkingPartition):
             raise self._refusal() from self._error
 
     def _failed(self, error: OSError) -> StorageError:
+        if isinstance(error, DiskFullError):
+            return StorageError(
+                f"Partition {self.topic_partition}: the disk is full ({error.strerror}); this was "
+                f"not written. Make room under {self.folder}, or let records go sooner "
+                "(retention.ms, retention.bytes, delete_records); then the partition takes writes "
+                "again."
+            )
         self._error = error
         return self._refusal()
 

@@ -21,6 +21,7 @@ from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
 from millstream.log.format.header import checksum
 
+from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
 from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
 from .offset_index import OffsetIndex
@@ -59,7 +60,7 @@ class Segment:
         self.time_index = TimeIndex(files, self._name(TIME_INDEX, suffix), base_offset)
         self.txn_index = TxnIndex(files, self._name(TXN_INDEX, suffix))
         self._files = files
-        self._handle: FileHandle | None = files.open(self.path, create=True) if create else None
+        self._handle: FileHandle | None = make_or_nothing(files, self.path) if create else None
         self._size_bytes: int | None = None
         self._largest: tuple[int, int] | None = None
         self._first_timestamp: int | None = None
@@ -117,10 +118,11 @@ class Segment:
         """Write a batch at the end. `header` is that of the batch as stored.
 
         Raises:
-            OSError: the disk refused. Part of the batch may be in the file.
+            DiskFullError: there was no room; nothing was written.
+            OSError: the disk failed. Part of the batch may be in the file.
         """
         position = self.size_bytes
-        self.handle.append(*parts)
+        append_or_nothing(self._files, self.path, self.handle, position, *parts)
         self._size_bytes = position + header.size_bytes
         self.note(header, position, index_interval_bytes)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from millstream.log.config import Durability, TopicConfig
-from millstream.log.errors import OffsetOutOfRangeError
+from millstream.log.errors import OffsetOutOfRangeError, StorageError
 from millstream.log.record import TopicPartition
 
 from .files import Files
@@ -94,8 +94,8 @@ class ShrinkingPartition(ReadablePartition, ABC):
         files go after the next flush.
 
         Raises:
-            StorageError: the disk failed; nothing was dropped. If it was on closing the active
-                segment, the partition takes no more writes.
+            StorageError: the disk failed, or is full. If it was on closing the active segment, the
+                others were dropped.
         """
         self._check_open()
         segments = list(self._segments)
@@ -113,7 +113,11 @@ class ShrinkingPartition(ReadablePartition, ABC):
         if count == len(segments) and self.failed:
             count -= 1  # no new segment can be made
         if count == len(segments):
-            self._close_active()
+            try:
+                self._close_active()
+            except StorageError:
+                self.delete_records(segments[-1].base_offset)  # for a full disk: this makes room
+                raise
             self.delete_records(self.log_end_offset)
         elif count:
             self.delete_records(segments[count].base_offset)

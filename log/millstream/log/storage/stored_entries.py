@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
 
 __all__ = ["StoredEntries"]
@@ -62,14 +63,16 @@ class StoredEntries:
         return low - 1
 
     def extend(self, data: bytes) -> None:
-        """Add packed entries; creates the file."""
+        """Add packed entries; creates the file. Raises as `append_or_nothing`."""
         kept_bytes = self.count * self._entry.size
         count = self.count + len(data) // self._entry.size
-        handle = self._open(create=True)
+        if self._handle is None and not self._files.exists(self.path):
+            self._handle = make_or_nothing(self._files, self.path)
+        handle = self._open()
         if self._is_stale:
             handle.truncate(min(kept_bytes, handle.size()))
             self._is_stale = False
-        handle.append(data)
+        append_or_nothing(self._files, self.path, handle, handle.size(), data)
         self._count = count
 
     def keep(self, count: int) -> None:
@@ -108,7 +111,7 @@ class StoredEntries:
             self._handle.close()
             self._handle = None
 
-    def _open(self, *, create: bool = False) -> FileHandle:
+    def _open(self) -> FileHandle:
         if self._handle is None:
-            self._handle = self._files.open(self.path, create=create)
+            self._handle = self._files.open(self.path)
         return self._handle
