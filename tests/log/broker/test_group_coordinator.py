@@ -1,0 +1,193 @@
+"""The coordinator: ids of members, and a whole group of members that come, go, die and return."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from millstream.log import OffsetAndMetadata, TopicPartition
+from millstream.log.broker.group_values import JoinRequest
+from millstream.log.client.consumer import EmbeddedConsumer
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.errors import LogError, MemberIdRequiredError, UnknownMemberError
+from millstream.log.record import ConsumerGroupMetadata
+from millstream.log.testing.fake_clock import FakeClock
+from shared.logs import settled, with_log
+
+PARTITIONS = 5
+T = [TopicPartition("t", number) for number in range(PARTITIONS)]
+
+
+def request(member_id: str = "") -> JoinRequest:
+    return JoinRequest(member_id, "net", 10_000, 10_000, "consumer", (("range", b""),))
+
+
+def test_a_new_member_is_told_its_id_first() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        with pytest.raises(MemberIdRequiredError) as raised:
+            await groups.join_group("g", request(), require_known_member_id=True)
+        assert raised.value.kafka_code == 79
+        member_id = raised.value.member_id
+        assert member_id.startswith("net-")
+        joined = await groups.join_group("g", request(member_id), require_known_member_id=True)
+        assert joined.member_id == member_id
+        with pytest.raises(UnknownMemberError):
+            await groups.join_group("g", request("made up"))
+
+    with_log(body)
+
+
+def test_who_stops_waiting_before_it_knows_its_id_is_gone() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        await groups.join_group("g", request())
+        waiting = asyncio.create_task(groups.join_group("g", request()))
+        await settled()
+        assert len(groups.get("g").members) == 2  # type: ignore[union-attr]
+        waiting.cancel()
+        await settled()
+        assert len(groups.get("g").members) == 1  # type: ignore[union-attr]
+
+    with_log(body)
+
+
+class Life:
+    """Several consumers of one group, some static, on a clock that stands still."""
+
+    def __init__(self, log: EmbeddedLog, clock: FakeClock, strategy: str) -> None:
+        self.log = log
+        self.clock = clock
+        self.strategy = strategy
+        self.live: dict[int, EmbeddedConsumer] = {}
+        self.former: list[tuple[ConsumerGroupMetadata, set[TopicPartition]]] = []
+
+    def _config(self, number: int) -> dict[str, str | int]:
+        return {
+            "partition.assignment.strategy": self.strategy,
+            "group.instance.id": f"i{number}" if number % 2 else "",
+            "enable.auto.commit": "false",
+            "max.poll.interval.ms": 20_000,
+            "session.timeout.ms": 10_000,
+        }
+
+    def _remember(self, consumer: EmbeddedConsumer) -> None:
+        self.former.append((consumer.group_metadata(), consumer.assignment()))
+
+    async def come(self, number: int) -> None:
+        if number not in self.live:
+            self.live[number] = self.log.consumer("t", group="g", config=self._config(number))
+        await self.poll(number)
+
+    async def poll(self, number: int) -> None:
+        if number in self.live:
+            self._remember(self.live[number])
+            await self.live[number].poll(0, 1)
+            await settled()
+
+    async def go(self, number: int) -> None:
+        if number in self.live:
+            self._remember(self.live[number])
+            await self.live.pop(number).close()
+
+    async def die(self, number: int) -> None:
+        """No heartbeat any more, and nobody leaves; its handle stays in somebody's hands."""
+        if number in self.live:
+            consumer = self.live.pop(number)
+            self._remember(consumer)
+            membership = consumer._membership
+            for task in (membership._joining, membership._heartbeats):
+                if task is not None:
+                    task.cancel()
+            consumer._on_close(consumer)
+
+    async def wait(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.clock.advance(1_000)
+            await settled()
+
+    async def owners(self) -> dict[TopicPartition, set[ConsumerGroupMetadata]]:
+        """Who may commit which partition now, by trying: those who live, and every zombie with what
+        it had at any time."""
+        claims = [
+            *((each.group_metadata(), each.assignment()) for each in self.live.values()),
+            *self.former,
+        ]
+        found: dict[TopicPartition, set[ConsumerGroupMetadata]] = {each: set() for each in T}
+        for member, had in claims:
+            for partition in had:
+                try:
+                    await self.log._broker.offsets.commit(member, {partition: OffsetAndMetadata(0)})
+                except LogError:
+                    continue
+                found[partition].add(member)
+        return found
+
+    async def check_at_most_one_owner(self) -> None:
+        if self.strategy != "cooperative-sticky":
+            for partition, members in (await self.owners()).items():
+                assert len({each.member_id for each in members}) <= 1, (partition, members)
+        mine = [each for consumer in self.live.values() for each in consumer.assignment()]
+        if all(each._membership._generation >= 0 for each in self.live.values()):
+            current = {each.group_metadata().generation for each in self.live.values()}
+            if len(current) == 1 and not any(
+                each._membership.is_joining or each._membership._is_lost
+                for each in self.live.values()
+            ):
+                assert len(mine) == len(set(mine)), "two think they have it, in one generation"
+
+    async def settle(self) -> None:
+        for _ in range(3):
+            await self.wait(12)
+            for _ in range(6):
+                for number in list(self.live):
+                    await self.poll(number)
+        if self.live:
+            mine = sorted(each for one in self.live.values() for each in one.assignment())
+            assert mine == T, "every partition has one owner"
+            sizes = [len(each.assignment()) for each in self.live.values()]
+            assert max(sizes) - min(sizes) <= 1
+            found = await self.owners()
+            assert {len({each.member_id for each in who}) for who in found.values()} == {1}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["come", "come", "poll", "poll", "poll", "go", "die", "wait"]),
+        st.integers(0, 4),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("strategy", ["range", "sticky", "cooperative-sticky"])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(steps=STEPS)
+def test_at_most_one_owner_at_any_time_and_one_in_the_end(
+    strategy: str, steps: list[tuple[str, int]]
+) -> None:
+    """Members join, leave, die and come back as zombies. Judged by commits: at no time are two
+    members heard about one partition; when all is quiet every partition has one owner."""
+    clock = FakeClock()
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t", partitions=PARTITIONS)
+        life = Life(log, clock, strategy)
+        for what, number in steps:
+            if what == "wait":
+                await life.wait(number * 3)
+            else:
+                await getattr(life, what)(number)
+            await life.check_at_most_one_owner()
+        await life.settle()
+        for consumer in life.live.values():
+            await consumer.close()
+
+    with_log(body, clock=clock)
