@@ -124,6 +124,8 @@ class _Sending:
                     reading.cancel()
                     return True
                 piece = reading.result()
+                if not piece and self._stop.is_set():
+                    return True
                 lines = (rest + piece).split(b"\n")
                 rest = lines.pop()
                 if len(rest) > LINE_BYTES_MAX:
@@ -135,8 +137,8 @@ class _Sending:
                     lines.append(rest)
                 for start in range(0, len(lines), BATCH_LINES):
                     await self._send(lines[start : start + BATCH_LINES])
-                if not piece:
-                    return False
+                if not piece or self._stop.is_set():
+                    return bool(piece)
         finally:
             stopping.cancel()
 

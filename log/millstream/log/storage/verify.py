@@ -175,13 +175,13 @@ class _LogCheck:
             yield error(path, NONE, "its content is not what a clean stop writes", "Remove it")
         path = f"{self._folder}/{META_PROPERTIES}"
         if self._files.exists(path):
-            lines = self._files.read_whole(path).decode("utf-8", "replace").splitlines()
-            names = [line.partition("=")[0] for line in lines if not line.startswith("#")]
-            if names != ["version", "cluster.id", "node.id", "directory.id"]:
+            lines = self._files.read_whole(path).decode("utf-8", "replace").split("\n")
+            names = [line.partition("=")[0] for line in lines]
+            if names != ["version", "cluster.id", "node.id", "directory.id", ""]:
                 yield error(path, NONE, f"it names {', '.join(names)}", RESTORE_FILE)
             elif "version=1" not in lines or "node.id=0" not in lines:
                 yield error(path, NONE, "it is of another version or node", RESTORE_FILE)
-            elif not all(is_id(line.partition("=")[2]) for line in lines[1::2]):
+            elif not all(is_id(line.partition("=")[2]) for line in lines[1:4:2]):
                 yield error(path, NONE, "an id in it is none", RESTORE_FILE)
         elif self._clean:
             yield notice(path, "the file is missing", NEXT_OPENING)

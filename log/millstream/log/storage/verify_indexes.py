@@ -56,6 +56,7 @@ class IndexCheck:
         self._times = self._entries(TIME_INDEX, TIME_ENTRY)
         self._offset = next(self._offsets, None)
         self._time = next(self._times, None)
+        self._last_position = 0
         self._largest = -1
         self._last_time = -1
         self._aborted: list[AbortedTransaction] = []
@@ -98,7 +99,10 @@ class IndexCheck:
     def _offsets_to(self, position: int, header: BatchHeader) -> Iterator[Finding]:
         while self._offset is not None and self._offset[1][1] <= position:
             at, (relative, points_to) = self._offset
-            if points_to != position:
+            if points_to <= self._last_position:
+                what = f"position {points_to} does not ascend; the first batch is never indexed"
+                yield error(self._paths[INDEX], at, what, REBUILD)
+            elif points_to != position:
                 what = f"it points to position {points_to}, where no batch begins"
                 yield error(self._paths[INDEX], at, what, REBUILD)
             elif relative + self._base_offset != header.last_offset:
@@ -107,6 +111,7 @@ class IndexCheck:
                     f"{relative + self._base_offset}; that ends with {header.last_offset}"
                 )
                 yield error(self._paths[INDEX], at, what, REBUILD)
+            self._last_position = points_to
             self._offset = next(self._offsets, None)
 
     def _times_to(self, header: BatchHeader, attained: bool) -> Iterator[Finding]:

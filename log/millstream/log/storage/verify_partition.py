@@ -8,7 +8,7 @@ recovery point was synced and has to be right in both cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError
@@ -83,6 +83,8 @@ class PartitionCheck:
         """So many segments were sealed and synced, indexes and all."""
         self._end = self._bases[0] if self._bases else 0
         self._is_cut = False
+        self._is_lost = False
+        """The batch before was damaged."""
         self.producer_id_max = -1
         """The largest producer id in any batch, once `run` has ended."""
 
@@ -121,7 +123,7 @@ class PartitionCheck:
             if not self._is_cut:
                 yield from self._check_segment(i, base, producers)
         yield from producers.reached(self._end)
-        if self._facts.clean:
+        if self._facts.clean and not self._is_lost:
             for offset in producers.beyond():
                 path = offset_file(self._folder, offset, SNAPSHOT)
                 yield error(path, -1, f"the log ends at offset {self._end}", "Remove the file")
@@ -184,9 +186,11 @@ class PartitionCheck:
             if indexes is not None:
                 yield from indexes.sizes(needed=handle.size() > 0)
             for found in found_batches(handle, self._on_bytes):
-                yield from self._check_batch(path, found, producers, indexes)
+                is_sound = yield from self._check_batch(path, found, producers, indexes)
                 if self._is_cut or found.header is None:
                     return
+                if not is_sound:
+                    indexes = None  # what they say of a damaged batch is no finding of its own
             if indexes is not None:
                 yield from indexes.finish(compacted=base < self._facts.cleaned_to)
         finally:
@@ -194,7 +198,8 @@ class PartitionCheck:
 
     def _check_begin(self, path: str, base: int) -> Iterator[Finding]:
         """Whether the segment goes on where the one before it ended."""
-        if base == self._end or self._end <= base <= self._facts.cleaned_to:
+        end = self._end
+        if base == end or end <= base <= self._facts.cleaned_to or (self._is_lost and base > end):
             self._end = base
         elif self._ends_here():
             self._is_cut = True
@@ -210,26 +215,28 @@ class PartitionCheck:
 
     def _check_batch(
         self, path: str, found: FoundBatch, producers: ProducerCheck, indexes: IndexCheck | None
-    ) -> Iterator[Finding]:
-        header = found.header
-        problem = found.problem
+    ) -> Generator[Finding, None, bool]:
+        """Look at the next batch; returns whether it is sound."""
+        header, problem = found.header, found.problem
         if header is not None and not problem:
             problem = self._misplaced(header)
         if problem and self._ends_here():
             self._is_cut = True
             what = f"from position {found.position} on nothing was synced: {problem}"
             yield notice(path, what, NEXT_OPENING)
-            return
+            return False
         if problem:
             yield error(path, found.position, problem, RESTORE)
         if header is None or found.problem:
-            self._end = max(self._end, header.last_offset + 1) if header else self._end
-            return
+            self._is_lost = True  # where it ends is not known: the next one says
+            producers.lost()
+            return False
+        self._is_lost = False
         self.producer_id_max = max(self.producer_id_max, header.producer_id)
         yield from producers.reached(header.base_offset)
-        problem, aborted = producers.batch(found)
-        if problem:
-            yield error(path, found.position, problem, RESTORE)
+        unfit, aborted = producers.batch(found)
+        if unfit:
+            yield error(path, found.position, unfit, RESTORE)
         if indexes is not None:
             yield from indexes.batch(found.position, header)
             if aborted is not None:
@@ -237,12 +244,13 @@ class PartitionCheck:
         if self._records:
             yield from self._check_records(path, found, header)
         self._end = max(self._end, header.last_offset + 1)
+        return not problem
 
     def _misplaced(self, header: BatchHeader) -> str:
         """What is wrong with offsets and counts, or an empty string."""
         cleaned_to = self._facts.cleaned_to
         base, end = header.base_offset, self._end
-        if base < end or base > max(end, cleaned_to):
+        if base < end or (base > max(end, cleaned_to) and not self._is_lost):
             return f"the batch at offset {base} follows offset {end - 1}"
         if header.leader_epoch != LEADER_EPOCH:
             return f"the batch at offset {base} has leader epoch {header.leader_epoch}"
@@ -270,6 +278,11 @@ class PartitionCheck:
         """What the checkpoints say, against where the batches begin and end."""
         facts, end, first = self._facts, self._end, self._bases[0]
         who = self._folder
+        if 0 <= facts.log_start_offset < first:
+            what = f"the first segment begins at {first}, the log at {facts.log_start_offset}"
+            yield error(who, -1, what, RESTORE)
+        if self._is_lost:
+            return  # where the log ends is not known
         if facts.clean and facts.recovery_point != end:
             what = f"the log ends at offset {end}, the recovery point is {facts.recovery_point}"
             yield error(who, -1, what, RESTORE)
@@ -281,9 +294,6 @@ class PartitionCheck:
             yield error(who, -1, what, "Open and close the log")
         if facts.log_start_offset > end and (facts.clean or facts.log_start_offset > first):
             what = f"the log ends at offset {end} and starts at {facts.log_start_offset}"
-            yield error(who, -1, what, RESTORE)
-        if 0 <= facts.log_start_offset < first:
-            what = f"the first segment begins at {first}, the log at {facts.log_start_offset}"
             yield error(who, -1, what, RESTORE)
 
 

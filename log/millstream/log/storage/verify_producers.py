@@ -97,6 +97,11 @@ class ProducerCheck:
             return self._cleaned_to == 0
         return entry.batches[-1].last_offset >= self._cleaned_to
 
+    def lost(self) -> None:
+        """A batch is damaged: until the next snapshot nothing is known for sure."""
+        self._baseline = None
+        self._state = ProducerState(self._topic_partition)
+
     def reached(self, offset: int) -> Iterator[Finding]:
         """Everything below `offset` was seen: the snapshots up to there can be compared."""
         while self._snapshots and self._snapshots[0] <= offset:
