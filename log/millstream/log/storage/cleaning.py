@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from millstream.log.events import event
 from millstream.log.settings import LONG_MAX
 
 from .compaction import Compaction, CompactionPlan, CompactionStats, LastBatches
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from .shrinking import ShrinkingPartition
 
 __all__ = ["Cleaning"]
-
-logger = logging.getLogger(__name__)
 
 FAILURES_MAX = 3
 """After so many failed compactions in a row the partition is left alone until the log is opened
@@ -142,17 +141,16 @@ class Cleaning:
             Swap(self._files, partition.folder, replaced, stats.clean_offset)
         )
         partition.clean_offset = stats.clean_offset
-        logger.info(
-            "%s: compacted up to offset %d: %d of %d records stay, %d of %d bytes, "
-            "%d of %d segments",
-            partition.topic_partition,
-            stats.clean_offset,
-            stats.records_kept,
-            stats.records_read,
-            stats.bytes_written,
-            stats.bytes_read,
-            stats.segments_written,
-            stats.segments_read,
+        event(
+            "partition compacted",
+            partition=partition.topic_partition,
+            clean_offset=stats.clean_offset,
+            records_read=stats.records_read,
+            records_kept=stats.records_kept,
+            bytes_read=stats.bytes_read,
+            bytes_written=stats.bytes_written,
+            segments_read=stats.segments_read,
+            segments_written=stats.segments_written,
         )
         return stats
 
@@ -165,14 +163,14 @@ class Cleaning:
 
     def _failed(self, error: BaseException) -> None:
         self._failures += 1
-        last = " It is not tried again until the log is opened again."
-        logger.warning(
-            "%s: compaction failed (%s); the partition goes on as it was.%s Look at the disk under "
-            "%s, and whether it has room for a second copy of the partition.",
-            self._partition.topic_partition,
-            error,
-            last if self._failures >= FAILURES_MAX else "",
-            self._partition.folder,
+        event(
+            "compaction failed",
+            logging.WARNING,
+            partition=self._partition.topic_partition,
+            folder=self._partition.folder,
+            problem=error,
+            failures=self._failures,
+            failures_max=FAILURES_MAX,
         )
 
     def _first_dirty(self) -> int:
