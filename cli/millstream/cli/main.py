@@ -27,6 +27,7 @@ COMMANDS = {
     "topics": ("millstream.log.cli.topics:topics", "List, create, describe, alter, delete topics."),
     "produce": ("millstream.log.cli.produce:produce", "Write lines of standard input to a topic."),
     "consume": ("millstream.log.cli.consume:consume", "Print the records of topics."),
+    "groups": ("millstream.log.cli.groups:groups", "List, describe, reset, delete groups."),
     "transactions": (
         "millstream.log.cli.transactions:transactions",
         "List, describe and terminate transactions.",
