@@ -95,7 +95,7 @@ class CountedFiles(MemoryFiles):
 class Load:
     """The clients, and what they have done."""
 
-    def __init__(self, log: Log, seed: int, pause_s: float, poll_ms: int = 2000) -> None:
+    def __init__(self, log: Log, seed: int, pause_s: float, poll_ms: int = 10_000) -> None:
         self.log = log
         self.chance = Random(seed)
         self.stopping = asyncio.Event()
@@ -158,7 +158,8 @@ class Load:
         topic = sorted(TOPICS)[number % len(TOPICS)]
         async with self.log.consumer(topic, group=f"group-{number % GROUPS}") as consumer:
             while not is_over():
-                self.read += len(await consumer.poll(self._poll_ms))
+                records = await consumer.poll(self._poll_ms)
+                self.read += len(records)
                 await consumer.commit()
 
     async def read_alone(self, number: int) -> None:

@@ -18,14 +18,16 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 def test_ten_minutes() -> None:
     found, load = run(lambda: soak(producers=8, consumers=8, minutes=10, seed=1, pause_s=8), 1)
-    assert min(load.sent, load.read, load.committed, load.aborted) > 20
+    assert min(load.sent, load.committed, load.aborted) > 20
+    assert load.read > load.sent
     assert_steady(found, warm_up=4, slack=1.5)
 
 
 @pytest.mark.slow
 def test_half_an_hour_of_a_hundred_producers_and_a_hundred_consumers() -> None:
-    found, load = run(lambda: soak(producers=100, consumers=100, minutes=30, seed=2, pause_s=10), 2)
-    assert min(load.sent, load.read, load.committed, load.aborted) > 1000
+    found, load = run(lambda: soak(producers=100, consumers=100, minutes=30, seed=2, pause_s=20), 2)
+    assert min(load.committed, load.aborted) > 500
+    assert load.read > load.sent > 20_000
     assert_steady(found, warm_up=6, slack=1.2)
 
 
