@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,31 @@ def test_metrics_with_their_meaning(heading: str, module: str) -> None:
     ]
 
 
+def events_of(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """`event("what", level, name=...)`; `what` may be chosen from a table of the module."""
+    tables = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Dict)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "event":
+            what = node.args[0]
+            chosen = [what]
+            if isinstance(what, ast.Subscript) and isinstance(what.value, ast.Name):
+                chosen = tables[what.value.id].values
+            level = node.args[1].attr.lower() if len(node.args) > 1 else "info"
+            fields = ", ".join(each.arg or "" for each in node.keywords)
+            for each in chosen:
+                yield ast.literal_eval(each), level, fields
+
+
 def test_every_event_of_the_log_with_its_fields() -> None:
-    """`event("what", level, name=...)` in the sources, against the table."""
     row = re.compile(r"^\| `([^`]+)` \| (\w+) \| ([^|]*) \|$", re.MULTILINE)
     table = row.findall(section("## Log lines"))
-    found = set()
+    found: set[tuple[str, str, str]] = set()
     for path in (ROOT / "log").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "event":
-                what = ast.literal_eval(node.args[0])
-                level = node.args[1].attr.lower() if len(node.args) > 1 else "info"
-                found.add((what, level, ", ".join(each.arg or "" for each in node.keywords)))
+        found.update(events_of(ast.parse(path.read_text())))
     assert sorted(found) == table

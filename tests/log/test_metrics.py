@@ -15,6 +15,7 @@ from millstream.log.metrics import FAMILIES
 from millstream.log.metrics_text import Family, histogram_text, metric_text
 from millstream.log.open import open_log_on
 from millstream.log.storage.partition import Partition
+from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.logs import values, with_log
 
@@ -250,6 +251,7 @@ def test_stats_of_every_part_are_frozen() -> None:
                 consumer,
                 broker.partitions,
                 broker.partitions.flusher,
+                broker.cleaner,
                 broker.transactions,
                 broker.groups,
                 broker.offsets,
@@ -261,3 +263,28 @@ def test_stats_of_every_part_are_frozen() -> None:
             assert (log.stats().producers, log.stats().consumers) == (1, 1)
 
     with_log(body)
+
+
+def test_what_the_cleaner_did() -> None:
+    clock = FakeClock()
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("old", config={"segment.bytes": 1024, "retention.ms": 1000})
+        compact = {"cleanup.policy": "compact", "segment.bytes": 1024}
+        await log.create_topic("keys", config={**compact, "min.cleanable.dirty.ratio": 0})
+        async with log.producer(config={"linger.ms": 0}) as producer:
+            for _ in range(5):
+                await producer.send("old", b"." * 800)
+                await producer.send("keys", b"." * 800, key=b"same")
+        clock.advance(10_000)
+        await log._broker.cleaner.run_once()
+        found = metrics(log)
+        assert found["millstream_retention_deleted_segments_total", ()] >= 4
+        assert found["millstream_log_segments", ("old", "0")] == 1
+        assert found["millstream_cleaner_runs_total", ()] == 1
+        assert found["millstream_cleaner_removed_records_total", ()] == 3
+        read = found["millstream_cleaner_read_bytes_total", ()]
+        assert 0 < found["millstream_cleaner_written_bytes_total", ()] < read
+        assert found["millstream_cleaner_failures_total", ()] == 0
+
+    with_log(body, clock=clock)

@@ -96,6 +96,20 @@ LAG = Family(
     "Offsets between what a group committed and the last stable offset.",
     _OFFSET,
 )
+RETENTION_DELETED = Family(
+    "millstream_retention_deleted_segments_total", "counter", "Segments retention deleted."
+)
+CLEANER_RUNS = Family("millstream_cleaner_runs_total", "counter", "Compactions that ended well.")
+CLEANER_BYTES = Family("millstream_cleaner_read_bytes_total", "counter", "Bytes compaction read.")
+CLEANER_WRITTEN = Family(
+    "millstream_cleaner_written_bytes_total", "counter", "Bytes compaction wrote."
+)
+CLEANER_REMOVED = Family(
+    "millstream_cleaner_removed_records_total", "counter", "Records compaction removed."
+)
+CLEANER_FAILURES = Family(
+    "millstream_cleaner_failures_total", "counter", "Rounds of retention or compaction that failed."
+)
 PRODUCERS = Family("millstream_producers", "gauge", "Open producers of this process.")
 BUFFERED = Family(
     "millstream_producer_buffered_bytes",
@@ -171,7 +185,7 @@ def _partition_lines(broker: Broker, partitions: list[Partition]) -> Iterator[st
 
 def _broker_lines(broker: Broker) -> Iterator[str]:
     partitions, flusher = broker.partitions.stats(), broker.partitions.flusher.stats()
-    transactions = broker.transactions.stats()
+    transactions, cleaner = broker.transactions.stats(), broker.cleaner.stats()
     states: list[Sample] = [((name,), 0) for name in STATE_NAMES.values()]
     states += [((STATE_NAMES[each.state],), 1) for each in broker.transactions.table]
     yield from histogram_text(FLUSH_SECONDS, FLUSH_BUCKETS_S, flusher.buckets, flusher.seconds)
@@ -187,6 +201,12 @@ def _broker_lines(broker: Broker) -> Iterator[str]:
         (TIMED_OUT, transactions.timed_out),
         (FENCED, transactions.fenced),
         (EXPIRED, transactions.expired),
+        (RETENTION_DELETED, cleaner.segments_deleted),
+        (CLEANER_RUNS, cleaner.compactions),
+        (CLEANER_BYTES, cleaner.bytes_read),
+        (CLEANER_WRITTEN, cleaner.bytes_written),
+        (CLEANER_REMOVED, cleaner.records_removed),
+        (CLEANER_FAILURES, cleaner.failures),
     ):
         yield from _single(family, value)
     descriptors = open_descriptors()

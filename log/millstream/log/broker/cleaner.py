@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import LogClosedError, LogError
+from millstream.log.events import event
 from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Partition
 
@@ -30,6 +31,7 @@ from .partitions import Partitions
 from .to_the_end import to_the_end
 
 if TYPE_CHECKING:
+    from millstream.log.stats import CleanerStats
     from millstream.log.storage.compaction import Compaction
 
 __all__ = ["Cleaned", "LogCleaner"]
@@ -72,7 +74,8 @@ class LogCleaner:
         self._stopping = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._running: _Running | None = None
-        self._failures = 0
+        self._failures = self._segments_deleted = self._compactions = 0
+        self._bytes_read = self._bytes_written = self._records_removed = 0
 
     def start(self) -> None:
         """Begin to work in the background, until `stop`."""
@@ -116,6 +119,19 @@ class LogCleaner:
             while await self._compact_one(failed):
                 compacted += 1
             return Cleaned(dropped, compacted, self._failures - before)
+
+    def stats(self) -> CleanerStats:
+        """What was done since the log was opened."""
+        from millstream.log.stats import CleanerStats  # when it is used
+
+        return CleanerStats(
+            self._segments_deleted,
+            self._compactions,
+            self._bytes_read,
+            self._bytes_written,
+            self._records_removed,
+            self._failures,
+        )
 
     # In the background
 
@@ -175,7 +191,16 @@ class LogCleaner:
             if self._stopping.is_set():
                 break
             try:
-                dropped += partition.apply_retention(now_ms)
+                count = partition.apply_retention(now_ms)
+                dropped += count
+                if count:
+                    self._segments_deleted += count
+                    event(
+                        "segments deleted",
+                        partition=partition.topic_partition,
+                        segments=count,
+                        log_start_offset=partition.log_start_offset,
+                    )
             except LogClosedError:
                 continue  # its topic was deleted meanwhile
             except LogError as error:
@@ -251,5 +276,10 @@ class LogCleaner:
             running.ended.set()
         if failure is not None:
             self._failures += 1
+        if stats.outcome == "cleaned":
+            self._compactions += 1
+            self._bytes_read += stats.bytes_read
+            self._bytes_written += stats.bytes_written
+            self._records_removed += stats.records_read - stats.records_kept
         await self._checkpoint()  # which puts the new files in the place of the old
         return stats.outcome
