@@ -119,4 +119,4 @@ def an_error_that_says_nothing(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, OSError)):
-        sweep("EIO")
+        sweep("EIO", step=3)

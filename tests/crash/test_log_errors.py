@@ -18,7 +18,7 @@ def test_operations_fail(kind: Kind, step: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "step"), [("EIO", 1), ("ENOSPC", 3), ("full", 2)])
+@pytest.mark.parametrize(("kind", "step"), [("EIO", 3), ("ENOSPC", 3), ("full", 4)])
 def test_every_operation_fails(kind: Kind, step: int) -> None:
-    """ENOSPC once differs from EIO by its number only, which nothing in the log looks at."""
-    assert sweep(kind, step=step) > 300
+    """Every third one, to be done in minutes; `sweep(kind)` lets each fail."""
+    assert sweep(kind, step=step) > 200

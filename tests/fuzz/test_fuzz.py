@@ -23,7 +23,7 @@ EXAMPLES = 40
 LONG_EXAMPLES = 8
 LONG = {"folder", "verify", "dump"}
 """They take a whole log each time."""
-SLOW_SECONDS = 5
+SLOW_SECONDS = 1
 
 
 def limited(target: Target, data: bytes) -> object:
