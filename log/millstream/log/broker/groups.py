@@ -387,7 +387,7 @@ class Group:
         if current is not None and current != member_id:
             raise fenced(self.name, member_id, group_instance_id)
         member = self.members.get(member_id)
-        if member is None:
+        if member is None or (group_instance_id is not None and current is None):
             raise unknown(self.name, member_id)
         if generation != self.generation:
             raise outdated(self.name, member_id, generation, self.generation)
