@@ -15,7 +15,6 @@ from millstream.log.storage import (
     compaction_swap,
     compaction_transactions,
     partition,
-    shrinking,
 )
 from millstream.log.storage.files import Files
 from millstream.log.storage.segment import Segment
@@ -87,13 +86,6 @@ def a_start_does_not_sync_what_it_found(patch: Patch) -> None:
     patch.setattr(compaction_swap, "finish_swaps", finish_swaps)
 
 
-def the_recovery_point_in_memory_counts(patch: Patch) -> None:
-    counts = property(lambda self: self.high_watermark, nothing)
-    patch.setattr(
-        shrinking.ShrinkingPartition, "checkpointed_recovery_point", counts, raising=False
-    )
-
-
 def the_clean_offset_is_written_before_the_swap(patch: Patch) -> None:
     real = checkpointing.Checkpoints._settle
 
@@ -105,10 +97,6 @@ def the_clean_offset_is_written_before_the_swap(patch: Patch) -> None:
         real(self, partitions)
 
     patch.setattr(checkpointing.Checkpoints, "_settle", settle)
-
-
-def the_last_batch_of_a_group_goes(patch: Patch) -> None:
-    patch.setattr(compaction.Compaction, "_last_batch", nothing)
 
 
 def aborted_records_count(patch: Patch) -> None:
@@ -142,9 +130,7 @@ CAUGHT_BY_CRASHES = [
     the_log_is_swapped_before_its_indexes,
     a_start_drops_what_was_swapped,
     a_start_leaves_the_old_segments,
-    the_recovery_point_in_memory_counts,
     the_clean_offset_is_written_before_the_swap,
-    the_last_batch_of_a_group_goes,
     aborted_records_count,
     tombstones_go_with_the_next_compaction,
     the_map_is_one_batch_behind,

@@ -114,6 +114,7 @@ class Work:
 def workload(files: SimFiles, promised: Promised) -> None:
     """Compact three times: most of it goes, then markers and tombstones, then groups merge."""
     work = Work(files, promised)
+    work.writing.send([Keyed(b"gone", b"value"), Keyed(b"gone", None)], producer_id=1, epoch=0)
     work.write(6, tombstones=True)
     work.transact(2, 0, commit=True)
     work.transact(3, 0, commit=False)
@@ -142,6 +143,8 @@ def judge(files: SimFiles, promised: Promised) -> None:
     clean_end, left = promised.settled
     back = {offset for offset in seen if offset < clean_end} - left
     assert not back, f"offsets {sorted(back)} came back after their compaction was settled"
+    keys = [record.key for offset, record in seen.items() if offset < partition.clean_offset]
+    assert len(keys) == len(set(keys)), "what is said to be clean is not"
     check_indexes(partition, check_aborted=False)
     check_files(files)
     writing = Writing(promised.written, partition)
@@ -178,8 +181,6 @@ def check_goes_on(log_dir: LogDir, files: SimFiles, promised: Promised) -> None:
     assert stats is None or stats.outcome == "cleaned"
     log_dir.checkpoint()
     seen = writing.written.check(partition)
-    keys = [record.key for offset, record in seen.items() if offset < partition.clean_offset]
-    assert len(keys) == len(set(keys)), "what is said to be clean is not"
     log_dir.close()
     partition = open_log(files, config=CONFIG).partitions[PARTITION]
     assert writing.written.check(partition) == seen

@@ -96,6 +96,7 @@ class Trial:
             if dedupe_buffer_bytes > 1000:
                 assert not stats.map_was_full
                 self.check_only_the_newest(stats.clean_offset)
+            self.check_ends()
         assert self.read(limit) == above
         if random.random() < 0.7:
             self.log_dir.checkpoint()
@@ -141,6 +142,12 @@ class Trial:
 
     def read(self, offset: int) -> dict[int, Keyed]:
         return read_from(self.partition, max(offset, self.partition.log_start_offset))
+
+    def check_ends(self) -> None:
+        """A segment's last batch says where it ends: a start after a crash goes by that."""
+        for segment, end in self.partition._segments.with_ends(self.partition.log_end_offset):
+            if segment.size_bytes:
+                assert [header.last_offset for _, header in segment.batches()][-1] == end - 1
 
     def check_only_the_newest(self, end: int) -> None:
         keys = [record.key for offset, record in self.read(0).items() if offset < end]
