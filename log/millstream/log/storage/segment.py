@@ -15,6 +15,7 @@ Owns bytes and positions. Knows nothing of producers, high watermarks or which s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError
@@ -42,6 +43,15 @@ INDEX_ENTRY_BYTES = 8
 TIME_INDEX_ENTRY_BYTES = 12
 
 
+class _Bounds(NamedTuple):
+    """How far the segment may grow by these settings and what its indexes hold; worked out when one
+    of them has changed, not for every batch."""
+
+    config: TopicConfig
+    size_bytes: int
+    age_ms: int
+
+
 class Segment:
     """Batches from `base_offset` on, and where they lie.
 
@@ -67,6 +77,7 @@ class Segment:
         self._unindexed_bytes: int | None = None
         self._since_ms: int | None = None
         self._read_end = -1, 0
+        self._bounds: _Bounds | None = None
         if create:
             self.clear_indexes()
 
@@ -138,6 +149,7 @@ class Segment:
             self.index.append(header.last_offset, position)
             self.time_index.append(*largest)
             self._unindexed_bytes = 0
+            self._bounds = None
         self._unindexed_bytes += header.size_bytes
 
     def read(self, position: int, size_bytes: int) -> bytes:
@@ -203,14 +215,21 @@ class Segment:
         if not size_now:
             self._since_ms = now_ms
             return True
+        bounds = self._bounds
+        if bounds is None or bounds.config is not config:
+            bounds = self._bounds = self._bounds_by(config)
         return (
-            size_now + header.size_bytes <= config.segment_bytes
-            and self.index.count < config.segment_index_bytes // INDEX_ENTRY_BYTES
-            # One entry fewer: sealing adds the last.
-            and self.time_index.count < config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES - 1
+            size_now + header.size_bytes <= bounds.size_bytes
             and header.last_offset - self.base_offset <= RELATIVE_OFFSET_MAX
-            and self._age_ms(header, now_ms) <= self.age_max_ms(config)
+            and self._age_ms(header, now_ms) <= bounds.age_ms
         )
+
+    def _bounds_by(self, config: TopicConfig) -> _Bounds:
+        entries_max = config.segment_index_bytes // INDEX_ENTRY_BYTES
+        # One entry fewer: sealing adds the last.
+        times_max = config.segment_index_bytes // TIME_INDEX_ENTRY_BYTES - 1
+        has_room = self.index.count < entries_max and self.time_index.count < times_max
+        return _Bounds(config, config.segment_bytes if has_room else 0, self.age_max_ms(config))
 
     def age_max_ms(self, config: TopicConfig) -> int:
         """How long batches are appended here, counted from the first. segment.jitter.ms shortens
@@ -236,6 +255,7 @@ class Segment:
     def seal(self) -> None:
         """Write the indexes to their files. More batches may follow, and another seal."""
         self.time_index.append(*self.largest)
+        self._bounds = None
         self.index.seal()
         self.time_index.seal()
         self.txn_index.seal()
