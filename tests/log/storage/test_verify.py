@@ -154,7 +154,7 @@ def test_files_that_disagree(name: str) -> None:
 
 LEFT = {
     f"log/in-0/{SEGMENT}.log.cleaned": "a compaction was cut short",
-    "log/in-0/00000000000000000003.index": "its segment is gone",
+    "log/in-0/00000000000000000003.index": "the removal of its segment was cut short",
     "log/topics.json.tmp": "being replaced",
     "log/in-0/notes.txt": "no file of a partition",
     "log/readme": "no file of a log",

@@ -99,7 +99,10 @@ class PartitionCheck:
         for base, path in self._swapped.items():
             end = _end_of(self._files, path)
             bases -= {other for other in bases if base < other < end}
-        return sorted(bases)
+        kept = sorted(bases)
+        while len(kept) > 1 and kept[1] <= self._facts.log_start_offset:
+            kept.pop(0)  # below the log start offset: its removal was cut short
+        return kept
 
     def _count_trusted(self) -> int:
         if self._facts.clean:
@@ -132,7 +135,7 @@ class PartitionCheck:
     def _producers(self) -> ProducerCheck:
         """Snapshots above the last trusted segment are written anew after an unclean stop."""
         last = self._bases[min(self._trusted, len(self._bases) - 1)]
-        snapshots = self._offsets(SNAPSHOT)
+        snapshots = [each for each in self._offsets(SNAPSHOT) if each >= self._bases[0]]
         if not self._facts.clean:
             snapshots = [offset for offset in snapshots if offset <= last]
         return ProducerCheck(
@@ -145,13 +148,14 @@ class PartitionCheck:
         )
 
     def _check_names(self) -> Iterator[Finding]:
-        bases = set(self._bases)
         for name in self._names:
             path = f"{self._folder}/{name}"
-            for suffix in (INDEX, TIME_INDEX, TXN_INDEX):
-                offset = offset_of(name, suffix)
-                if offset is not None and offset not in bases:
-                    yield notice(path, "its segment is gone", NEXT_OPENING)
+            if self._is_superseded(name):
+                if self._facts.clean and name.endswith(LOG):
+                    what = f"it lies below the log start offset {self._facts.log_start_offset}"
+                    yield error(path, -1, what, "Restore log-start-offset-checkpoint, or remove it")
+                else:
+                    yield notice(path, "the removal of its segment was cut short", NEXT_OPENING)
             if name.endswith((CLEANED, SWAP)):
                 yield notice(path, "a compaction was cut short", NEXT_OPENING)
             elif name.endswith(".tmp"):
@@ -164,6 +168,16 @@ class PartitionCheck:
                     yield error(path, -1, what, "Give it its name back")
                 else:
                     yield notice(path, "no file of a partition", "Remove it if it is not needed")
+
+    def _is_superseded(self, name: str) -> bool:
+        """Whether a file is of a segment that is none of the log's any more."""
+        if any(
+            offset is not None and offset not in self._bases
+            for offset in (offset_of(name, kind) for kind in (LOG, INDEX, TIME_INDEX, TXN_INDEX))
+        ):
+            return True
+        snapshot = offset_of(name, SNAPSHOT)
+        return snapshot is not None and bool(self._bases) and snapshot < self._bases[0]
 
     def _check_leader_epochs(self) -> Iterator[Finding]:
         path = f"{self._folder}/{LEADER_EPOCHS}"
