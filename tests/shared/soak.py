@@ -34,7 +34,8 @@ CONFIG = {
     "producer.id.expiration.ms": 120_000,
     "producer.id.expiration.check.interval.ms": 30_000,
     "transactional.id.expiration.ms": 240_000,
-    "internal.topic.snapshot.bytes": 1 << 17,
+    "offsets.topic.segment.bytes": 1 << 17,
+    "transaction.state.log.segment.bytes": 1 << 17,
     "log.cleaner.backoff.ms": 15_000,
 }
 SMALL = {"segment.bytes": 1 << 14, "index.interval.bytes": 1024, "file.delete.delay.ms": 0}

@@ -191,11 +191,6 @@ class BrokerConfig:
     group_max_session_timeout_ms: int = setting(1_800_000, "Milliseconds.", minimum=1)
     group_max_size: int = setting(INT32_MAX, "Members of one group.", minimum=1)
     group_min_session_timeout_ms: int = setting(6_000, "Milliseconds.", minimum=1)
-    internal_topic_snapshot_bytes: int = setting(
-        16 << 20,
-        "Bytes an internal topic grows before its state is written anew and the rest is dropped.",
-        minimum=1 << 16,
-    )
     log_cleaner_backoff_ms: int = setting(
         15_000, "Milliseconds between two looks for something to compact.", minimum=1
     )
@@ -231,6 +226,13 @@ class BrokerConfig:
     offsets_topic_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
     )
+    offsets_topic_segment_bytes: int = setting(
+        4 << 20,
+        "Bytes. Kafka's 100 MiB would be read whenever a log is opened: the last segment is never "
+        "compacted.",
+        minimum=1024,
+        maximum=INT32_MAX,
+    )
     producer_id_expiration_check_interval_ms: int = setting(
         600_000, "Milliseconds between two looks for producers to forget.", minimum=1
     )
@@ -246,6 +248,9 @@ class BrokerConfig:
     )
     transaction_state_log_num_partitions: int = setting(
         1, "Kafka spreads them over 50 for many brokers; one node gains nothing.", minimum=1
+    )
+    transaction_state_log_segment_bytes: int = setting(
+        4 << 20, "Bytes; as offsets.topic.segment.bytes.", minimum=1024, maximum=INT32_MAX
     )
     transactional_id_expiration_ms: int = setting(
         7 * _DAY_MS, "Milliseconds a transactional id without a transaction is kept.", minimum=1

@@ -68,7 +68,10 @@ class Broker:
             on_deadline=self._deadline_set,
         )
         topic = InternalTopic(
-            self.partitions, CONSUMER_OFFSETS, config.offsets_topic_num_partitions
+            self.partitions,
+            CONSUMER_OFFSETS,
+            config.offsets_topic_num_partitions,
+            segment_bytes=config.offsets_topic_segment_bytes,
         )
         self.groups = GroupCoordinator(topic, config, clock, on_deadline=self._deadline_set)
         self.partitions.on_partitions_added.add(self.groups.on_partitions_added)
@@ -118,7 +121,6 @@ class Broker:
         try:
             await broker.transactions.recover()
             broker.offsets.load()
-            await broker._shrink()
         except BaseException:
             await to_the_end(broker.partitions.close(clean=False))
             raise
@@ -218,7 +220,6 @@ class Broker:
             try:
                 if now_ms >= checkpoint_ms:
                     checkpoint_ms = now_ms + interval_ms
-                    await self._shrink()
                     await self.partitions.checkpoint()
                 await self.transactions.let_time_pass(now_ms)
                 self.groups.let_time_pass(now_ms)
@@ -233,11 +234,6 @@ class Broker:
             )
             self._asleep_until_ms = min(each for each in deadlines if each is not None)
             await self._sleep_until(self._asleep_until_ms)
-
-    async def _shrink(self) -> None:
-        """Keep the internal topics from growing for ever."""
-        await self.transactions.shrink()
-        await self.offsets.shrink()
 
     async def _sleep_until(self, moment_ms: int) -> None:
         """Wait for the moment, or until there is an earlier one to wait for."""

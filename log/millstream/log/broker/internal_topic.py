@@ -1,7 +1,7 @@
 """A topic in which the log keeps its own state: `__transaction_state`, `__consumer_offsets`.
 
 The newest record of each key is the state; a null value forgets the key. The topic is made when it
-is first needed, and read from the start when the log is opened.
+is first needed, compacted like any other, and read from the start when the log is opened.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ from millstream.log.format.codec import (
 )
 from millstream.log.limits import INTERNAL_MESSAGE_BYTES_MAX, INTERNAL_READ_BYTES
 from millstream.log.record import TopicPartition
-from millstream.log.settings import SettingValue
 
 from .partitions import Partitions
 
 __all__ = ["InternalTopic"]
 
-_STATE_BATCH_RECORDS = 1000
-_CONFIG: dict[str, SettingValue] = {
-    "cleanup.policy": "compact",
-    "segment.bytes": 16 << 20,  # what `replace_state` makes superfluous goes segment by segment
-    "max.message.bytes": INTERNAL_MESSAGE_BYTES_MAX,
-}
 _NO_PRODUCER = -1
 
 
 class InternalTopic:
     """One internal topic. Appends are synchronous; `durable` waits for the disk."""
 
-    def __init__(self, partitions: Partitions, name: str, count: int) -> None:
+    def __init__(
+        self, partitions: Partitions, name: str, count: int, *, segment_bytes: int
+    ) -> None:
         self.name = name
         self._partitions = partitions
         self._count = count
+        self._segment_bytes = segment_bytes
         self._exists = False
-        self._grown_bytes: dict[TopicPartition, int] = {}  # since the state was written as a whole
 
     async def create_if_missing(self) -> None:
         """Have the topic; the number of partitions is that of its creation for ever."""
         if not self._exists:
             topic = await self._partitions.create_topic(
-                self.name, self._count, _CONFIG, exist_ok=True
+                self.name,
+                self._count,
+                {
+                    "cleanup.policy": "compact",
+                    "segment.bytes": self._segment_bytes,
+                    # Its only reader reads it whole: nobody can miss a tombstone or a marker.
+                    "delete.retention.ms": 0,
+                    "max.message.bytes": INTERNAL_MESSAGE_BYTES_MAX,
+                },
+                exist_ok=True,
             )
             self._count = topic.partitions
             self._exists = True
@@ -96,40 +100,11 @@ class InternalTopic:
             base_sequence=sequence,
             transactional=producer_id != _NO_PRODUCER,
         )
-        grown_bytes = self._grown_bytes.get(topic_partition, 0)
-        self._grown_bytes[topic_partition] = grown_bytes + len(batch)
         return self._partitions.append(topic_partition, batch).last_offset + 1
 
     def durable(self, topic_partition: TopicPartition, offset: int) -> asyncio.Future[None]:
         """A future that ends when everything below `offset` is durable."""
         return self._partitions.durable(topic_partition, offset)
-
-    def grown(self, size_bytes: int) -> list[TopicPartition]:
-        """Partitions with more than `size_bytes` of records since their state was written."""
-        return [each for each, grown in self._grown_bytes.items() if grown > size_bytes]
-
-    async def replace_state(
-        self,
-        topic_partition: TopicPartition,
-        keys: Sequence[bytes],
-        values: Sequence[bytes | None],
-    ) -> None:
-        """Write the whole state at the end and drop every record before it.
-
-        The caller makes sure that nothing is on its way that the state does not hold: no open
-        transaction, no record that was appended and not applied. A crash on the way leaves the old
-        records, or both; either reads as the same state.
-        """
-        partition = self._partitions.partition(topic_partition)
-        start = partition.log_end_offset
-        self._grown_bytes[topic_partition] = 0
-        for i in range(0, len(keys), _STATE_BATCH_RECORDS):
-            stop = i + _STATE_BATCH_RECORDS
-            self.append(topic_partition, keys[i:stop], values[i:stop])
-        size_bytes = self._grown_bytes[topic_partition]
-        await self.durable(topic_partition, partition.log_end_offset)
-        partition.delete_records(start)
-        self._grown_bytes[topic_partition] -= size_bytes
 
     def scan(self, topic_partition: TopicPartition) -> Iterator[tuple[BatchHeader, Columns]]:
         """Every batch from the start, control batches too.
@@ -145,8 +120,8 @@ class InternalTopic:
             ).data
             if not data:
                 return  # compaction took the last batches below the high watermark
-            grown_bytes = self._grown_bytes.get(topic_partition, 0)
-            self._grown_bytes[topic_partition] = grown_bytes + len(data)
+            if not data:
+                return  # compaction took what was there
             position = 0
             while position < len(data):
                 try:

@@ -22,14 +22,12 @@ from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from .group_coordinator import GroupCoordinator
-from .group_records import group_record
 from .group_values import CONSUMER, GroupState
 from .internal_topic import InternalTopic
 from .offset_expiry import expired_offsets, subscribed_topics
 from .offset_records import (
     OffsetKey,
     encode_group_key,
-    encode_group_value,
     encode_offset_key,
     encode_offset_value,
 )
@@ -72,7 +70,6 @@ class OffsetCoordinator:
         self._expiry_due_ms = (
             self._clock.monotonic_ms() + config.offsets_retention_check_interval_ms
         )
-        self._unapplied = 0  # records that are in the log and not yet in `_offsets`
 
     def load(self) -> None:
         """Read `__consumer_offsets`. Every transaction in it has ended.
@@ -248,23 +245,6 @@ class OffsetCoordinator:
             by_group.setdefault(group, set()).add(topic_partition)
         await self._forget([(group, gone, False) for group, gone in by_group.items()])
 
-    async def shrink(self) -> None:
-        """Write the state anew where its records have grown, and drop them; not while an offset is
-        on its way: its record would be older than the state, and count less."""
-        for where in self._topic.grown(self._config.internal_topic_snapshot_bytes):
-            if self._unapplied or self._offsets.has_pending:
-                return
-            rows = {
-                encode_offset_key(*key): encode_offset_value(*value)
-                for key, value in self._offsets.rows()
-                if self._topic.partition_of(key.group) == where
-            }
-            for group in self._groups:
-                if self._topic.partition_of(group.name) == where:
-                    record = group_record(group)
-                    rows[encode_group_key(group.name)] = encode_group_value(record)
-            await self._topic.replace_state(where, list(rows), list(rows.values()))
-
     def _check_commit(
         self,
         member: ConsumerGroupMetadata,
@@ -318,10 +298,8 @@ class OffsetCoordinator:
     async def _then(self, where: TopicPartition, end: int, apply: Callable[[], None]) -> None:
         """When the records are durable they count, whether or not the caller still waits."""
         durable = self._topic.durable(where, end)
-        self._unapplied += 1
 
         def written(future: asyncio.Future[None]) -> None:
-            self._unapplied -= 1
             if not future.cancelled() and future.exception() is None:
                 apply()
 

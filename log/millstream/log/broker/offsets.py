@@ -45,11 +45,6 @@ class OffsetTable:
         self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
 
     @property
-    def has_pending(self) -> bool:
-        """Whether any offset waits for the end of a transaction."""
-        return bool(self._pending)
-
-    @property
     def pending(self) -> int:
         """Offsets that wait for the end of a transaction."""
         return sum(map(len, self._pending.values()))

@@ -212,10 +212,6 @@ class TransactionCoordinator:
             self.expiry.expired,
         )
 
-    async def shrink(self) -> None:
-        """Keep the state's topic from growing for ever."""
-        await self._log.shrink()
-
     async def close(self) -> None:
         """Let every transaction that is ending end."""
         while self._ending:

@@ -31,9 +31,11 @@ class TransactionLog:
     def __init__(self, partitions: Partitions, config: BrokerConfig) -> None:
         self.table = TransactionTable(timeout_ms_max=config.transaction_max_timeout_ms)
         self._topic = InternalTopic(
-            partitions, TRANSACTION_STATE, config.transaction_state_log_num_partitions
+            partitions,
+            TRANSACTION_STATE,
+            config.transaction_state_log_num_partitions,
+            segment_bytes=config.transaction_state_log_segment_bytes,
         )
-        self._snapshot_bytes = config.internal_topic_snapshot_bytes
 
     async def create_if_missing(self) -> None:
         """Have the topic."""
@@ -84,17 +86,3 @@ class TransactionLog:
             self._topic.append(where, [encode_key(each) for each in names], [None] * len(names))
             for name in names:
                 self.table.forget(name)
-
-    async def shrink(self) -> None:
-        """Write the state anew where its records have grown, and drop them."""
-        for where in self._topic.grown(self._snapshot_bytes):
-            rows = [
-                each
-                for each in self.table
-                if self._topic.partition_of(each.transactional_id) == where
-            ]
-            await self._topic.replace_state(
-                where,
-                [encode_key(each.transactional_id) for each in rows],
-                [encode_value(each) for each in rows],
-            )
