@@ -43,15 +43,20 @@ def stored_entries(files: Files, path: str, entry: struct.Struct) -> Iterator[Lo
 
 
 class IndexCheck:
-    """The indexes of one segment. `batch` is called with each batch, in order, then `finish`."""
+    """The indexes of one segment. `batch` is called with each batch, in order, then `finish`.
 
-    def __init__(self, files: Files, folder: str, base_offset: int) -> None:
+    Args:
+        swapped: compaction has put this segment in place of others; its indexes may still have
+            their names of then.
+    """
+
+    def __init__(self, files: Files, folder: str, base_offset: int, *, swapped: bool) -> None:
         self._files = files
         self._base_offset = base_offset
         self._paths: dict[str, str] = {}
         for kind in (INDEX, TIME_INDEX, TXN_INDEX):
             path = offset_file(folder, base_offset, kind)
-            self._paths[kind] = path + SWAP if files.exists(path + SWAP) else path
+            self._paths[kind] = path + SWAP if swapped and files.exists(path + SWAP) else path
         self._offsets = self._entries(INDEX, OFFSET_ENTRY)
         self._times = self._entries(TIME_INDEX, TIME_ENTRY)
         self._offset = next(self._offsets, None)

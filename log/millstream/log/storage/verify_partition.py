@@ -196,8 +196,10 @@ class PartitionCheck:
             return
         handle = self._files.open(path)
         try:
-            indexes = IndexCheck(self._files, self._folder, base) if is_trusted else None
-            if indexes is not None:
+            indexes = None
+            if is_trusted:
+                swapped = base in self._swapped
+                indexes = IndexCheck(self._files, self._folder, base, swapped=swapped)
                 yield from indexes.sizes(needed=handle.size() > 0)
             for found in found_batches(handle, self._on_bytes):
                 is_sound = yield from self._check_batch(path, found, producers, indexes)
