@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from millstream.log import TopicPartition
-from millstream.log.broker import internal_topic
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
@@ -105,12 +104,12 @@ def test_every_position_in_a_gap_can_be_read_from() -> None:
     with_log(body)
 
 
-def test_committed_offsets_survive_their_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(internal_topic._CONFIG, "segment.bytes", 1024)
+def test_committed_offsets_survive_their_compaction() -> None:
     files = MemoryFiles()
+    config = {"offsets.topic.segment.bytes": 1024}
 
     async def write_offsets() -> None:
-        async with open_log_on(files, "log") as log:
+        async with open_log_on(files, "log", config=config) as log:
             await log.create_topic("t")
             await write(log, 3)
             for offset in range(60):
@@ -120,7 +119,7 @@ def test_committed_offsets_survive_their_compaction(monkeypatch: pytest.MonkeyPa
             assert await offsets(log) == before
 
     async def read_offsets() -> None:
-        async with open_log_on(files, "log") as log:
+        async with open_log_on(files, "log", config=config) as log:
             assert await offsets(log) == {"g0": 2, "g1": 3, "g2": 4}
             async with log.producer(transactional_id="writer") as producer:
                 await producer.begin_transaction()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from millstream.log.config import TopicConfig
-from millstream.log.errors import OffsetOutOfRangeError
+from millstream.log.errors import CorruptRecordError, OffsetOutOfRangeError
 from millstream.log.format.codec import BatchHeader, decode_batch, parse_header
 from millstream.log.storage.layout import CLEANER_OFFSETS
 from millstream.log.storage.log_dir import LogDir
@@ -410,6 +410,37 @@ def test_segments_that_were_deleted_meanwhile() -> None:
     assert log.seen() == [(3, b"a"), (4, b"a"), (5, b"a")]
     assert log.compact() == 6
     assert log.seen() == [(5, b"a")]
+
+
+def test_segments_that_were_deleted_before_they_were_read() -> None:
+    log = Compacted()
+    for _ in range(3):
+        log.write(b"a", b"a")
+        log.close_segment()
+    compaction = log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES)
+    assert compaction is not None
+    log.partition.delete_records(3)
+    log.log_dir.checkpoint()
+    with pytest.raises(FileNotFoundError) as raised:
+        compaction.run()
+    assert log.partition.finish_compaction(compaction, raised.value).outcome == "outdated"
+    assert log.compact() == 6
+
+
+def test_a_damaged_record_stops_a_compaction_and_nothing_else() -> None:
+    log = Compacted()
+    log.write(b"a", b"b")
+    log.close_segment()
+    log.write(b"b")
+    segment = log.partition._segments.first
+    segment.handle.overwrite(100, b"?")
+    compaction = log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES)
+    assert compaction is not None
+    with pytest.raises(CorruptRecordError, match=r"0000\.log at position 0") as raised:
+        compaction.run()
+    assert log.partition.finish_compaction(compaction, raised.value).outcome == "failed"
+    flush(log.partition)
+    assert read_from(log.partition, 2) == {2: Keyed(b"b", LARGE)}
 
 
 def test_records_deleted_before_the_files_are_in_place() -> None:
