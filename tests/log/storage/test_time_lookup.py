@@ -177,6 +177,18 @@ def test_the_latest_may_not_be_flushed_yet() -> None:
     assert partition.max_timestamp() == (99, 99)
 
 
+def test_the_latest_that_can_be_read_is_in_an_earlier_segment_too() -> None:
+    partition = fresh(CREATE)
+    for time in (7, *[1] * 20, 7):
+        partition.append(batch([b"v"], timestamp=time), NOW_MS)
+    flush(partition)
+    partition.append(batch([b"v"], timestamp=10), NOW_MS)
+    last = partition._segments.active
+    assert last is not partition._segments.first
+    assert last.largest_timestamp == 10
+    assert partition.max_timestamp() == (0, 7)
+
+
 def test_times_that_ascend_cost_one_batch() -> None:
     """The latest record of a large log is found by the index, not by reading."""
     files = SimFiles()
