@@ -14,6 +14,7 @@ Source: Prometheus documentation, "Exposition formats", text-based format 0.0.4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 __all__ = ["CONTENT_TYPE", "SERIES_MAX", "Family", "Sample", "histogram_text", "metric_text"]
@@ -76,7 +77,8 @@ def _head(family: Family) -> list[str]:
     return [f"# HELP {family.name} {text}", f"# TYPE {family.name} {family.kind}"]
 
 
-def _labels(names: Sequence[str], values: Sequence[str]) -> str:
+@lru_cache(2 * SERIES_MAX)  # a dozen families have the labels of the same partitions
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     if not names:
         return ""
     pairs = (f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
