@@ -202,3 +202,25 @@ def test_an_empty_group_whose_offsets_were_just_set_keeps_them() -> None:
         assert await log.groups() == []
 
     with_log(body, config=SETTINGS, clock=clock)
+
+
+def test_since_when_a_group_is_empty_outlives_the_process() -> None:
+    """Not from the commit, not from the opening: from when its last member left."""
+    files, clock = MemoryFiles(), FakeClock()
+
+    async def main() -> None:
+        async with open_log_on(files, "log", config=SETTINGS, clock=clock) as log:
+            await log.create_topic("t")
+            consumer = log.consumer("t", group="g", config={"enable.auto.commit": "false"})
+            await consumer.poll(0)
+            await consumer.commit({T0: 0})
+            await minutes(clock, 5, consumer)
+            await consumer.close()
+        clock.advance(6 * MINUTE)
+        async with open_log_on(files, "log", config=SETTINGS, clock=clock) as log:
+            await minutes(clock, 2)
+            assert set(await log.group_offsets("g")) == {T0}
+            await minutes(clock, 3)
+            assert await log.groups() == []
+
+    asyncio.run(main())

@@ -21,7 +21,6 @@ from millstream.log.errors import (
     InvalidSessionTimeoutError,
     LogError,
     MemberIdRequiredError,
-    StorageError,
 )
 from millstream.log.events import event
 from millstream.log.ids import random_id
@@ -38,14 +37,6 @@ if TYPE_CHECKING:
     from millstream.log.stats import GroupsStats
 
 __all__ = ["GroupCoordinator"]
-
-_EVENTS = {
-    GroupState.EMPTY: "group emptied",
-    GroupState.PREPARING_REBALANCE: "group rebalancing",
-    GroupState.COMPLETING_REBALANCE: "group joined",
-    GroupState.STABLE: "group rebalanced",
-    GroupState.DEAD: "group deleted",
-}
 
 
 class GroupCoordinator:
@@ -369,17 +360,21 @@ class GroupCoordinator:
         self._states[group.name] = group.state
         group.state_since_ms = self._clock.wall_ms()
         self._rebalances += group.state is GroupState.STABLE
-        event(
-            _EVENTS[group.state],
-            group=group.name,
-            generation=group.generation,
-            members=len(group.members),
-            protocol=group.protocol or "",
-        )
-        if group.state is GroupState.STABLE:
+        name, generation = group.name, group.generation
+        if group.state is GroupState.PREPARING_REBALANCE:
+            event("group rebalancing", group=name, generation=generation)
+        elif group.state is GroupState.STABLE:
+            event(
+                "group rebalanced",
+                group=name,
+                generation=generation,
+                members=len(group.members),
+                protocol=group.protocol,
+            )
             self._write_group(group)  # the leader is told if it cannot be, and joins again
         elif group.state is GroupState.EMPTY:
+            event("group emptied", group=name, generation=generation)
             try:
                 self._write_group(group)
-            except StorageError as error:  # nobody is left to be told
-                event("group not written", logging.ERROR, group=group.name, error=error)
+            except LogError as error:  # nobody is left to be told
+                event("group not written", logging.ERROR, group=name, error=error)

@@ -1,0 +1,109 @@
+"""Committed offsets survive a stop at every operation on the disk; and the sweep finds bugs.
+
+The workload and what must hold are in shared/group_sweep.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from millstream.log.broker.internal_topic import InternalTopic
+from millstream.log.broker.offset_coordinator import OffsetCoordinator
+from millstream.log.broker.offsets import OffsetLoader, OffsetTable
+from millstream.log.errors import LogError
+from shared.group_sweep import sweep
+
+Patch = pytest.MonkeyPatch
+
+
+def test_crashes_at_many_points() -> None:
+    assert sweep(step=9) > 60
+
+
+@pytest.mark.slow
+def test_every_crash_point_on_every_disk() -> None:
+    assert sweep(all_of_them=True) > 1000
+
+
+def commits_count_before_they_are_durable(patch: Patch) -> None:
+    async def then(self: Any, where: Any, end: int, apply: Callable[[], None]) -> None:
+        apply()
+
+    patch.setattr(OffsetCoordinator, "_then", then)
+
+
+def tombstones_are_not_written(patch: Patch) -> None:
+
+    async def forget(self: Any, gone: list[tuple[str, set[Any], bool]]) -> None:
+        for group, partitions, _ in gone:
+            keys = [(group, each) for each in partitions]
+            for key in keys:
+                self._offsets._committed.get(group, {}).pop(key[1], None)
+
+    patch.setattr(OffsetCoordinator, "_forget", forget)
+
+
+def old_records_go_before_the_state_is_durable(patch: Patch) -> None:
+    original = InternalTopic.replace_state
+
+    async def replace(self: Any, where: Any, keys: Any, values: Any) -> None:
+        partition = self._partitions.partition(where)
+        partition.delete_records(partition.log_end_offset)
+        await self._partitions.checkpoint()
+        await original(self, where, keys, values)
+
+    patch.setattr(InternalTopic, "replace_state", replace)
+
+
+def aborted_offsets_count_after_a_restart(patch: Patch) -> None:
+    original = OffsetLoader._end
+
+    def end(self: Any, producer_id: int, *, commit: bool) -> None:
+        original(self, producer_id, commit=True)
+
+    patch.setattr(OffsetLoader, "_end", end)
+
+
+def transactions_count_when_they_began(patch: Patch) -> None:
+    """An offset counts from its own record on, not from its transaction's marker."""
+    original = OffsetLoader.add
+
+    def add(self: Any, header: Any, columns: Any) -> None:
+        if header.is_transactional and not header.is_control:
+            rows = zip(columns.values, columns.offsets, strict=True)
+            self._newest.update(zip(columns.keys, rows, strict=True))
+        else:
+            original(self, header, columns)
+
+    patch.setattr(OffsetLoader, "add", add)
+
+
+def the_state_is_written_without_transactions_offsets(patch: Patch) -> None:
+    original = OffsetTable.rows
+
+    def rows(self: Any) -> Any:
+        return (each for each in original(self) if each[0].group != "txn")
+
+    patch.setattr(OffsetTable, "rows", rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        commits_count_before_they_are_durable,
+        tombstones_are_not_written,
+        old_records_go_before_the_state_is_durable,
+        aborted_offsets_count_after_a_restart,
+        transactions_count_when_they_began,
+        the_state_is_written_without_transactions_offsets,
+    ],
+    ids=lambda mutation: mutation.__name__,
+)
+def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutation(monkeypatch)
+    with pytest.raises((AssertionError, LogError)):
+        sweep(step=4)
