@@ -110,7 +110,7 @@ class Model:
         assert self.partition.max_timestamp() == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_against_a_list(data: st.DataObject) -> None:
     model = Model()
