@@ -14,7 +14,7 @@ from millstream.log.storage.appending import placed
 from millstream.log.storage.checkpoints import encode_leader_epochs
 from millstream.log.storage.files import write_file
 from millstream.log.storage.findings import Finding
-from millstream.log.storage.layout import LEADER_EPOCHS, SNAPSHOT, offset_file
+from millstream.log.storage.layout import LEADER_EPOCHS, SNAPSHOT, TIME_INDEX, offset_file
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.producer_snapshot import encode_snapshot
 from millstream.log.storage.producer_state import ProducerState
@@ -63,6 +63,10 @@ class Written:
 
     def look(self, *, clean: bool = True, cleaned_to: int = 0) -> list[Finding]:
         self.segment.seal()
+        return self.look_again(clean=clean, cleaned_to=cleaned_to)
+
+    def look_again(self, *, clean: bool = True, cleaned_to: int = 0) -> list[Finding]:
+        """At what was sealed, and perhaps changed since."""
         path = offset_file(FOLDER, self.end, SNAPSHOT)
         write_file(self.files, path, encode_snapshot(self.state))
         facts = PartitionFacts(WHERE, clean, self.end, 0, self.end, cleaned_to)
@@ -158,3 +162,16 @@ def test_indexes_that_are_whole_and_wrong() -> None:
     written = Written(data(), data(seq=2))
     written.segment.time_index.append(2000, 3)
     assert any("has no batch with a new largest" in each.what for each in written.look())
+
+
+def test_a_time_index_without_its_last_entry() -> None:
+    written = Written(data())
+    written.segment.seal()
+    written.files.open(offset_file(FOLDER, 0, TIME_INDEX)).truncate(0)
+    assert any("the largest timestamp is 1000" in each.what for each in written.look_again())
+
+
+def test_a_leader_epoch_that_nobody_led() -> None:
+    written = Written(data())
+    written.segment.handle.overwrite(12, (1).to_bytes(4, "big"))
+    assert "leader epoch 1" in written.look()[0].what
