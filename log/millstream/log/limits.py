@@ -12,6 +12,7 @@ __all__ = [
     "GZIP_MEMBERS_MAX",
     "INTERNAL_MESSAGE_BYTES_MAX",
     "INTERNAL_READ_BYTES",
+    "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
     "TOPIC_NAME_LENGTH_MAX",
     "UNFLUSHED_BYTES_MAX",
@@ -44,6 +45,10 @@ INTERNAL_MESSAGE_BYTES_MAX = 64 << 20
 
 INTERNAL_READ_BYTES = 1 << 20
 """Bytes read at once of an internal topic when a log is opened."""
+
+OPEN_SEGMENTS_MAX = 8
+"""Segments of one partition, besides the active one, whose files stay open: up to four each. One
+more that is read takes the place of the one that was opened first."""
 
 WRITE_PARTS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""

@@ -74,6 +74,11 @@ class Flush:
         if self._folder is not None:
             self._files.fsync_dir(self._folder)
 
+    def note_synced(self, sealed_meanwhile: list[Segment]) -> None:
+        """It went well: its segments are on the disk, but for those that were written to since."""
+        for segment in self._segments:
+            segment.is_synced = segment not in sealed_meanwhile
+
     def close(self) -> None:
         """Close the files that only this flush was waiting for."""
         for handle in self._handles:
@@ -186,6 +191,8 @@ class Unsynced:
         assert flush is self._flush
         self._flush = None
         flush.close()
+        if not failed:
+            flush.note_synced(self._sealed)
         # After a failure the files of dropped segments stay: what follows them may be lost.
         (self._dropped_before_flush if failed else self._dropped).extend(self._dropped_in_flush)
         self._dropped_in_flush = []

@@ -14,7 +14,7 @@ Owns bytes and positions. Knows nothing of producers, high watermarks or which s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
@@ -77,6 +77,9 @@ class Segment:
         self._unindexed_bytes: int | None = None
         self._since_ms: int | None = None
         self._read_end = -1, 0
+        self._on_open: Callable[[Segment], None] | None = None
+        self.is_synced = not create
+        """Whether a flush has ended since the last append."""
         self._bounds: _Bounds | None = None
         if create:
             self.clear_indexes()
@@ -89,6 +92,7 @@ class Segment:
         """The open .log file."""
         if self._handle is None:
             self._handle = self._files.open(self.path)
+            self._opened()
         return self._handle
 
     @property
@@ -133,6 +137,7 @@ class Segment:
             OSError: the disk failed. Part of the batch may be in the file.
         """
         position = self.size_bytes
+        self.is_synced = False
         append_or_nothing(self._files, self.path, self.handle, position, *parts)
         self._size_bytes = position + header.size_bytes
         self.note(header, position, index_interval_bytes)
@@ -303,6 +308,21 @@ class Segment:
         if path != self.path:
             self._files.rename(self.path, path)
             self.path = path
+
+    def watch(self, on_open: Callable[[Segment], None] | None) -> None:
+        """Have this called when a file of the segment is opened that was not open."""
+        self._on_open = on_open
+        for entries in self._stored():
+            entries.on_open = self._opened
+
+    def _opened(self) -> None:
+        if self._on_open is not None:
+            self._on_open(self)
+
+    @property
+    def may_be_closed(self) -> bool:
+        """Whether nothing waits for its files: they are synced, and in their place."""
+        return self.is_synced and self.path == self._name(LOG)
 
     def close(self) -> None:
         """Close the files; reading opens them again."""

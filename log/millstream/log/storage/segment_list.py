@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from millstream.log.format.codec import HEADER_SIZE_BYTES, parse_header
+from millstream.log.limits import OPEN_SEGMENTS_MAX
 
 from .segment import Segment
 from .txn_index import AbortedTransaction
@@ -29,13 +30,20 @@ class Fetched(NamedTuple):
 
 
 class SegmentList:
-    """Segments with ascending base offsets; the last one is active. Never empty."""
+    """Segments with ascending base offsets; the last one is active. Never empty.
+
+    Files are opened when they are read. Of the segments that are not active the last
+    OPEN_SEGMENTS_MAX that were opened stay open.
+    """
 
     def __init__(self, segments: list[Segment]) -> None:
         assert segments
         self._segments = segments
         self._base_offsets = [segment.base_offset for segment in segments]
         assert self._base_offsets == sorted(set(self._base_offsets))
+        self._open: dict[Segment, None] = {}  # in the order in which they were opened
+        for segment in segments:
+            segment.watch(self._opened)
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self._segments)
@@ -56,14 +64,20 @@ class SegmentList:
     def add(self, segment: Segment) -> None:
         """Make a new segment the active one."""
         assert segment.base_offset > self._base_offsets[-1]
+        self._opened(self.active)
         self._segments.append(segment)
         self._base_offsets.append(segment.base_offset)
+        segment.watch(self._opened)
 
     def replace(self, old: list[Segment], new: Segment) -> None:
         """Put one segment in the place of neighbours, the first of which has its base offset."""
         first = self._base_offsets.index(new.base_offset)
         count = len(old)
         assert self._segments[first : first + count] == old
+        self._forget(old)
+        new.watch(self._opened)
+        new.is_synced = True  # before it was handed over, open
+        self._opened(new)
         self._segments[first : first + count] = [new]
         self._base_offsets[first : first + count] = [new.base_offset]
 
@@ -75,8 +89,26 @@ class SegmentList:
         """Take out the segments that hold nothing from `offset` on. The active one stays."""
         count = self._floor(offset)
         taken = self._segments[:count]
+        self._forget(taken)
         del self._segments[:count], self._base_offsets[:count]
         return taken
+
+    def _opened(self, segment: Segment) -> None:
+        """A file of it was opened; those opened long ago are closed."""
+        self._open.pop(segment, None)
+        self._open[segment] = None
+        too_many = len(self._open) - OPEN_SEGMENTS_MAX
+        for each in list(self._open)[:-1] if too_many > 0 else ():
+            if too_many > 0 and each is not self.active and each.may_be_closed:
+                each.close()
+                del self._open[each]
+                too_many -= 1
+
+    def _forget(self, segments: list[Segment]) -> None:
+        """Their files are somebody else's to close."""
+        for segment in segments:
+            segment.watch(None)
+            self._open.pop(segment, None)
 
     def read(self, offset: int, limit: int, log_end_offset: int, size_bytes_max: int) -> Fetched:
         """Batches from the one that holds `offset` on, below `limit`, all of one segment.

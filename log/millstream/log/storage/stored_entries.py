@@ -8,6 +8,7 @@ still in memory, in the index that uses this.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
@@ -18,7 +19,7 @@ __all__ = ["StoredEntries"]
 class StoredEntries:
     """The entries of one file, which need not exist. Big-endian, no header, no checksum."""
 
-    __slots__ = ("_count", "_entry", "_files", "_handle", "_is_stale", "path")
+    __slots__ = ("_count", "_entry", "_files", "_handle", "_is_stale", "on_open", "path")
 
     def __init__(self, files: Files, path: str, entry: struct.Struct) -> None:
         self.path = path
@@ -27,6 +28,7 @@ class StoredEntries:
         self._handle: FileHandle | None = None
         self._count = -1
         self._is_stale = False
+        self.on_open: Callable[[], None] | None = None
 
     @property
     def count(self) -> int:
@@ -114,4 +116,6 @@ class StoredEntries:
     def _open(self) -> FileHandle:
         if self._handle is None:
             self._handle = self._files.open(self.path)
+            if self.on_open is not None:
+                self.on_open()
         return self._handle

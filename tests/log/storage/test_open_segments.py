@@ -1,0 +1,92 @@
+"""However many segments a partition has, few of their files are open."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from millstream.log.limits import OPEN_SEGMENTS_MAX
+from millstream.log.storage.files import RealFiles, open_descriptors
+from shared.partitions import (
+    NOW_MS,
+    PARTITION,
+    SMALL,
+    batch,
+    flush,
+    new_partition,
+    open_log,
+    values,
+)
+
+COUNT = 200
+FILES_OF_A_SEGMENT = 4
+SLACK = 4  # the active segment's
+
+
+def text(number: int) -> bytes:
+    return b"%04d" % number + b"." * 400
+
+
+@pytest.mark.parametrize("durability", ["fsync", "os"])
+def test_few_files_are_open(tmp_path: Path, durability: str) -> None:
+    files, root = RealFiles(), str(tmp_path / "log")
+    config = replace(SMALL, retention_ms=10_000)
+    before = open_descriptors() or 0
+    most = before + OPEN_SEGMENTS_MAX * FILES_OF_A_SEGMENT + SLACK
+
+    def check() -> None:
+        assert (open_descriptors() or 0) <= most
+
+    log_dir, partition = new_partition(files, root, config=config, durability=durability)
+    expected = [text(number) for number in range(COUNT)]
+    for number, value in enumerate(expected):
+        partition.append(batch([value], timestamp=NOW_MS + number), NOW_MS)
+        if number % 5 == 0:
+            flush(partition)
+            check()
+    flush(partition)
+    assert len(partition._segments) > COUNT / 2
+    for _ in range(2):
+        assert values(partition) == expected
+        check()
+        assert [partition.offset_for_time(NOW_MS + number) for number in range(COUNT)] == list(
+            range(COUNT)
+        )
+        check()
+        assert partition.apply_retention(NOW_MS) == 0
+        check()
+    log_dir.close()
+    log_dir = open_log(files, root, config=config, durability=durability)
+    partition = log_dir.partitions[PARTITION]
+    assert values(partition) == expected
+    check()
+    assert partition.apply_retention(NOW_MS + 20_000) > COUNT / 2
+    log_dir.checkpoint()
+    log_dir.close()
+    assert (open_descriptors() or 0) == before
+
+
+def test_what_is_not_synced_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handle that is opened anew after a failed write-back would not hear of the failure."""
+    files, root = RealFiles(), str(tmp_path / "log")
+    log_dir, partition = new_partition(files, root)
+    for number in range(60):
+        partition.append(batch([text(number)]), NOW_MS)
+    opened: list[str] = []
+    original = os.open
+
+    def noted(path: str, *arguments: int) -> int:
+        opened.append(path)
+        return original(path, *arguments)
+
+    running = partition.start_flush()
+    assert running is not None
+    monkeypatch.setattr(os, "open", noted)
+    running.run()
+    assert [path for path in opened if path.endswith(".log")] == []
+    partition.finish_flush(running, None)
+    assert values(partition) == [text(number) for number in range(60)]
+    log_dir.close()
