@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from millstream.log import OffsetAndMetadata, TopicPartition
@@ -178,6 +178,13 @@ STEPS = st.lists(
 )
 
 
+# a third member comes to two; one has joined again and waits while the others go ahead of it
+THREE_IN_TURN = [
+    ("come", 0), ("come", 1), ("poll", 0), ("poll", 1), ("poll", 0), ("poll", 1),
+    ("come", 2), ("poll", 0), ("poll", 1), ("poll", 2), ("poll", 0), ("poll", 2), ("poll", 1),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("strategy", ["range", "sticky", "cooperative-sticky"])
 @settings(
     max_examples=25,
@@ -185,6 +192,7 @@ STEPS = st.lists(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
+@example(steps=THREE_IN_TURN)
 def test_at_most_one_owner_at_any_time_and_one_in_the_end(
     strategy: str, steps: list[tuple[str, int]]
 ) -> None:
