@@ -1,0 +1,116 @@
+"""From a frame to its handler, and from what the handler answers to a frame.
+
+`handler.py` says how a handler is added.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from millstream.log.errors import LogError
+
+from .decoding import MalformedRequestError
+from .encoding import Buffers, Fields
+from .frames import RequestHeader, parse_header, response_frame
+from .handler import Context, Handler
+from .messages import decode_request, encode_response, response_header_version
+from .schema import struct_schema
+
+__all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond"]
+
+logger = logging.getLogger("millstream.log")
+
+HANDLER_MODULES = ("api_versions",)
+"""In `handlers/`. Each has HANDLERS: API key -> Handler."""
+
+API_VERSIONS = 18
+UNKNOWN_SERVER_ERROR = -1
+UNSUPPORTED_VERSION = 35
+
+
+class Call(NamedTuple):
+    """A request that was understood. `version` is what it is answered in."""
+
+    handler: Handler
+    header: RequestHeader
+    version: int
+    request: Any
+    size_bytes: int
+
+
+@cache
+def apis() -> dict[int, Handler]:
+    """Every API there is, by key."""
+    found: dict[int, Handler] = {}
+    for name in HANDLER_MODULES:
+        found |= import_module(f"{__package__}.handlers.{name}").HANDLERS
+    return dict(sorted(found.items()))
+
+
+def call_of(frame: bytes) -> Call:
+    """What a frame asks for.
+
+    Raises:
+        MalformedRequestError: it is no request, or one that is not answered: nobody can tell in
+            which form its sender would understand an error, so the connection has to end.
+    """
+    header = parse_header(frame)
+    handler = apis().get(header.api_key)
+    if handler is None:
+        raise MalformedRequestError(f"API {header.api_key} is not there.")
+    version = header.version
+    if version not in handler.versions:
+        if header.api_key == API_VERSIONS:
+            return Call(handler, header, 0, None, len(frame))
+        raise MalformedRequestError(
+            f"API {header.api_key} version {version}; {handler.versions.start} to "
+            f"{handler.versions.stop - 1} are answered."
+        )
+    request = decode_request(header.api_key, version, frame, header.body)
+    return Call(handler, header, version, request, len(frame))
+
+
+async def respond(call: Call, context: Context) -> Buffers | None:
+    """Run the handler; the whole frame of its response, None where there is none."""
+    try:
+        fields = await call.handler.handle(call.request, context)
+    except LogError as error:
+        fields = _failed(call, error.kafka_code)
+    return None if fields is None else _frame(call, fields)
+
+
+def failure(call: Call, error: BaseException) -> Buffers:
+    """The answer to a request whose handler raised what it should not.
+
+    Raises:
+        MalformedRequestError: the response has no place for it; the connection has to end.
+    """
+    logger.error(
+        "API %d version %d failed on %.200r: report this with what follows.",
+        call.header.api_key,
+        call.version,
+        call.request,
+        exc_info=error,
+    )
+    return _frame(call, _failed(call, UNKNOWN_SERVER_ERROR))
+
+
+def _failed(call: Call, code: int) -> Fields:
+    if call.handler.failed is not None:
+        return call.handler.failed(call.request, code)
+    schema = struct_schema(call.header.api_key, call.version, "response")
+    if any(each.name == "error_code" for each in schema.fields):
+        return {"error_code": code}
+    raise MalformedRequestError(
+        f"API {call.header.api_key} version {call.version} failed with error {code}, and its "
+        "response cannot say so."
+    )
+
+
+def _frame(call: Call, fields: Fields) -> Buffers:
+    key, version = call.header.api_key, call.version
+    body = encode_response(key, version, fields)
+    return response_frame(call.header.correlation_id, response_header_version(key, version), body)

@@ -1,0 +1,99 @@
+"""What a handler of one API is, and what it is told.
+
+How one is added, in `handlers/<group>.py`:
+
+    async def _describe_cluster(request: Any, context: Context) -> Fields:
+        return {"cluster_id": context.identity.cluster_id, "brokers": [...]}
+
+    HANDLERS = {60: Handler(range(3), _describe_cluster)}
+
+and the module's name added to `dispatch.HANDLER_MODULES`. What is in HANDLERS is advertised.
+
+A handler knows no versions. It reads the fields of the newest version, where older ones lack some
+it gets Kafka's defaults, and it answers a mapping of all fields it can fill, structs as mappings,
+arrays as lists; what the client's version lacks is left out, what it does not give is Kafka's
+default. Names are kio's (Kafka's in snake case, without "_ms"); durations and times milliseconds,
+errors numbers, topic ids text as `Topic.topic_id` has it, None for none. The schema of a version is
+`kio.schema.<api>.v<version>.request`.
+
+Errors belong to what they are about: catch LogError around one topic, partition or group and answer
+its `kafka_code` there. A LogError that escapes answers the whole request: by `failed`, else in the
+response's `error_code`. Any other exception is a mistake of ours; it is logged where requests are
+run and answered as UNKNOWN_SERVER_ERROR (-1) in the same way. Where a response has no such field
+and there is no `failed`, the connection is closed.
+
+Requests of one connection are handled one after the other, in order. One that `overlaps` is begun
+before the one before it, of the same kind, has ended: what has to happen in order it does before
+its first await. A handler whose client has gone runs to its end, except one that
+`ends_with_client`: it only reads, and is cancelled. The event loop is everybody's: nothing may
+block it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .encoding import Fields
+
+if TYPE_CHECKING:
+    from millstream.log.broker.broker import Broker
+
+__all__ = ["NODE_ID", "Context", "Fields", "Handler", "Identity", "Peer"]
+
+NODE_ID = 0
+"""Of the only node there is."""
+
+
+class Identity(NamedTuple):
+    """How the server presents itself: what clients are told to connect to."""
+
+    cluster_id: str
+    host: str
+    port: int
+
+
+class Peer:
+    """Who is at the other end of a connection; lives as long as the connection.
+
+    `principal` is Kafka's spelling of who it is, such as "User:ANONYMOUS".
+    """
+
+    __slots__ = ("address", "client_software", "principal")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.principal = "User:ANONYMOUS"
+        self.client_software = ""
+
+
+class Context(NamedTuple):
+    """What a handler is told besides its request."""
+
+    broker: Broker
+    identity: Identity
+    peer: Peer
+    client_id: str | None
+    api_key: int
+    version: int
+
+    @property
+    def principal(self) -> str:
+        """Who asks."""
+        return self.peer.principal
+
+
+class Handler(NamedTuple):
+    """One API.
+
+    `versions` are those that are answered. `advertised_from` is told to clients instead of their
+    beginning. `handle` answers None where the protocol has no response. `failed` makes the fields
+    of an answer from the request and Kafka's number of an error.
+    """
+
+    versions: range
+    handle: Callable[[Any, Context], Awaitable[Fields | None]]
+    failed: Callable[[Any, int], Fields] | None = None
+    advertised_from: int | None = None
+    overlaps: bool = False
+    ends_with_client: bool = False

@@ -1,0 +1,42 @@
+"""ApiVersions: what the server speaks (KIP-35, KIP-511).
+
+One who asks in a version that is not there is told which are, in version 0, and asks again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from millstream.log.server.dispatch import API_VERSIONS, UNSUPPORTED_VERSION, apis
+from millstream.log.server.handler import Context, Fields, Handler
+
+__all__ = ["HANDLERS"]
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
+_INVALID_REQUEST = 42
+
+
+async def _api_versions(request: Any, context: Context) -> Fields:
+    if request is None:
+        entry = _entry(API_VERSIONS, HANDLERS[API_VERSIONS])
+        return {"error_code": UNSUPPORTED_VERSION, "api_keys": [entry]}
+    if context.version >= 3:
+        software = (request.client_software_name, request.client_software_version)
+        if not all(_SOFTWARE.fullmatch(each) for each in software):
+            return {"error_code": _INVALID_REQUEST}
+        context.peer.client_software = " ".join(software)
+    return {"api_keys": [_entry(key, handler) for key, handler in apis().items()]}
+
+
+def _entry(key: int, handler: Handler) -> Fields:
+    versions = handler.versions
+    advertised_from = handler.advertised_from
+    return {
+        "api_key": key,
+        "min_version": versions.start if advertised_from is None else advertised_from,
+        "max_version": versions.stop - 1,
+    }
+
+
+HANDLERS = {API_VERSIONS: Handler(range(5), _api_versions)}
