@@ -67,7 +67,7 @@ def prepared_not_rolled_forward(patch: Patch) -> None:
     async def drop(self: Any, metadata: Any, _found: Any) -> None:
         aborted = metadata._replace(state=TransactionState.PREPARE_ABORT)
         self._log.table._by_id[metadata.transactional_id] = aborted
-        await self._ends.write_markers(
+        await self._markers.write(
             metadata.producer_id, metadata.epoch, metadata.partitions, commit=False
         )
         self._log.write(self._log.table.complete(aborted, 0))

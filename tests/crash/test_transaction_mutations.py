@@ -15,6 +15,7 @@ from millstream.log.broker.offsets import OffsetTable
 from millstream.log.broker.transactions import TransactionTable
 from millstream.log.broker.txn_coordinator import TransactionCoordinator
 from millstream.log.broker.txn_log import TransactionLog
+from millstream.log.broker.txn_markers import TransactionMarkers
 from millstream.log.broker.txn_records import BY_PRODUCER, TransactionState
 from millstream.log.broker.txn_recovery import TransactionRecovery
 from shared.transaction_machine import Transactions
@@ -60,13 +61,13 @@ def a_coordinators_abort_looks_like_the_producers(patch: Patch) -> None:
 
 
 def one_marker_is_missing(patch: Patch) -> None:
-    original = TransactionCoordinator.write_markers
+    original = TransactionMarkers.write
 
     async def write(self: Any, producer_id: int, epoch: int, where: Any, *, commit: bool) -> None:
         some = sorted(where)
         await original(self, producer_id, epoch, some[:-1] or some, commit=commit)
 
-    patch.setattr(TransactionCoordinator, "write_markers", write)
+    patch.setattr(TransactionMarkers, "write", write)
 
 
 def a_repetition_ends_it_again(patch: Patch) -> None:
@@ -81,11 +82,11 @@ def a_repetition_ends_it_again(patch: Patch) -> None:
 def a_new_producer_leaves_the_old_ones_transaction(patch: Patch) -> None:
     original = TransactionTable.init
 
-    def init(self: Any, transactional_id: str, *arguments: Any) -> Any:
+    def init(self: Any, transactional_id: str, *arguments: Any, **named: Any) -> Any:
         known = self._by_id.get(transactional_id)
         if known is not None and known.state is TransactionState.ONGOING:
             self._by_id[transactional_id] = known._replace(state=TransactionState.EMPTY)
-        return original(self, transactional_id, *arguments)
+        return original(self, transactional_id, *arguments, **named)
 
     patch.setattr(TransactionTable, "init", init)
 

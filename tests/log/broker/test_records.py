@@ -112,6 +112,7 @@ def test_tags_of_later_releases_are_skipped() -> None:
         st.integers(-1, 2**63 - 1),
         st.integers(-1, 2**63 - 1),
         st.sampled_from([0, 1, 2]),
+        st.just(-1),
     ),
 )
 def test_transactions_round_trip(name: str, metadata: TransactionMetadata) -> None:

@@ -1,8 +1,8 @@
 """The group coordinator at work: tells members to rebalance, and answers when their group is ready.
 
 A group is written to `__consumer_offsets` when it becomes stable and when it becomes empty. So no
-generation comes twice, static members have their place back after a restart, and it is known since
-when a group is empty. Other members go with their process: they join anew.
+generation comes twice, members that are static or on the network have their place back after a
+restart, and it is known since when a group is empty. Others go with their process: they join anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from millstream.log.events import event
 from millstream.log.ids import random_id
 from millstream.log.record import ConsumerGroupMetadata
 
-from .group_fencing import fenced, unknown
+from .group_fencing import fenced, rebalancing, unknown
 from .group_records import group_record, restored_group
 from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
 from .groups import Group
@@ -73,7 +73,7 @@ class GroupCoordinator:
         return self._groups.get(name)
 
     def restore(self, name: str, record: GroupRecord) -> None:
-        """A group as it was written: its static members have their session time to come back."""
+        """A group as it was written: its members have their session time to come back."""
         group = self._new_group(name, record.generation)
         restored_group(group, record, self._clock.monotonic_ms(), self._clock.wall_ms())
         self._states[name] = group.state
@@ -328,7 +328,7 @@ class GroupCoordinator:
         future = asyncio.get_running_loop().create_future()
         older = self._waiting.get(member_id)
         if older is not None and not older.done():
-            older.cancel()
+            older.set_exception(rebalancing(group.name))  # it asked again, on another connection
         self._waiting[member_id] = future
         self._deliver(group)
         try:

@@ -17,7 +17,7 @@ def group_record(group: Group) -> GroupRecord:
             each.member_id,
             each.request.group_instance_id,
             each.request.client_id,
-            "",
+            each.request.client_host,
             each.request.rebalance_timeout_ms,
             each.request.session_timeout_ms,
             dict(each.request.protocols).get(group.protocol or "", b""),
@@ -36,13 +36,11 @@ def group_record(group: Group) -> GroupRecord:
 
 
 def restored_group(group: Group, record: GroupRecord, now_ms: int, wall_ms: int) -> None:
-    """Put into `group` what was written. Members that are not static went with their process; where
-    there were some, the rest has to share out anew."""
+    """Put into `group` what was written. Members that are neither static nor on the network went
+    with their process; where there were some, the rest has to share out anew."""
     group.protocol_type = record.protocol_type
     group.state_since_ms = wall_ms if record.members else record.state_timestamp_ms
-    if not any(each.group_instance_id is not None for each in record.members):
-        return
-    group.protocol, group.leader = record.protocol, record.leader
+    members: dict[str, Member] = {}
     for each in record.members:
         request = JoinRequest(
             each.member_id,
@@ -52,10 +50,14 @@ def restored_group(group: Group, record: GroupRecord, now_ms: int, wall_ms: int)
             record.protocol_type,
             ((record.protocol or "", each.subscription),),
             each.group_instance_id,
+            each.client_host,
         )
-        member = Member(request, now_ms + each.session_timeout_ms, each.assignment)
-        group.members[each.member_id] = member
+        members[each.member_id] = Member(request, now_ms + each.session_timeout_ms, each.assignment)
+    if not any(each.outlives_process for each in members.values()):
+        return
+    group.protocol, group.leader = record.protocol, record.leader
+    group.members = members
     group.state = GroupState.STABLE
-    for each in record.members:
-        if each.group_instance_id is None:
-            group.leave(each.member_id, now_ms)
+    for member_id, member in list(members.items()):
+        if not member.outlives_process:
+            group.leave(member_id, now_ms)

@@ -36,7 +36,8 @@ class GroupState(Enum):
 
 class JoinRequest(NamedTuple):
     """A member wants to be part of the next generation. `protocols`: assignor and subscription, in
-    order of preference. A new member has no id yet ("")."""
+    order of preference. A new member has no id yet (""). `client_host`: where on the network it is;
+    "" in this process."""
 
     member_id: str
     client_id: str
@@ -45,6 +46,7 @@ class JoinRequest(NamedTuple):
     protocol_type: str
     protocols: tuple[tuple[str, bytes], ...]
     group_instance_id: str | None = None
+    client_host: str = ""
 
 
 class JoinResult(NamedTuple):
@@ -91,6 +93,11 @@ class Member:
     @property
     def member_id(self) -> str:
         return self.request.member_id
+
+    @property
+    def outlives_process(self) -> bool:
+        """Whether it may still be there when the log is opened again."""
+        return self.is_static or bool(self.request.client_host)
 
     @property
     def is_static(self) -> bool:

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OffsetCoordinator"]
 
-_SEQUENCES = 1 << 31
-
 
 class OffsetCoordinator:
     """Committed offsets of all groups. One event loop owns it.
@@ -65,14 +63,13 @@ class OffsetCoordinator:
         self._config = config
         self._clock = partitions.clock
         self._offsets = OffsetTable()
-        self._sequences: dict[tuple[int, TopicPartition], tuple[int, int]] = {}
         self._unstable: set[asyncio.Future[None]] = set()
         self._expiry_due_ms = (
             self._clock.monotonic_ms() + config.offsets_retention_check_interval_ms
         )
 
     def load(self) -> None:
-        """Read `__consumer_offsets`. Every transaction in it has ended.
+        """Read `__consumer_offsets`. Every transaction in it that may not go on has ended.
 
         Raises:
             CorruptRecordError: names the partition and the offset.
@@ -115,22 +112,17 @@ class OffsetCoordinator:
         await self._topic.create_if_missing()
         where = self._topic.partition_of(member.group)
         self._transactions.add_partitions(transactional_id, producer_id, epoch, (where,))
-        known_epoch, sequence = self._sequences.get((producer_id, where), (epoch, 0))
-        if known_epoch != epoch:
-            sequence = 0
+        sequence = self._partitions.partition(where).next_sequence(producer_id, epoch)
         keys, values = self._encode(member.group, offsets)
         end = self._topic.append(
             where, keys, values, producer_id=producer_id, epoch=epoch, sequence=sequence
         )
-        self._sequences[producer_id, where] = (epoch, (sequence + len(keys)) % _SEQUENCES)
         now_ms = self._clock.wall_ms()
         self._offsets.add_pending(producer_id, member.group, offsets, end, now_ms)
 
     def transaction_ended(self, producer_id: int, *, commit: bool) -> None:
         """The markers are durable: offsets of this transaction count, or are forgotten."""
         self._offsets.end_transaction(producer_id, commit=commit)
-        for key in [each for each in self._sequences if each[0] == producer_id]:
-            del self._sequences[key]
         waiting, self._unstable = self._unstable, set()
         for future in waiting:
             if not future.done():

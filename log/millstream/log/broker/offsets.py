@@ -175,7 +175,8 @@ class OffsetLoader:
                     self._newest[key] = row
 
     def finish(self, table: OffsetTable) -> dict[str, GroupRecord]:
-        """Put the committed offsets into `table`; returns the groups' own records.
+        """Put the committed offsets into `table`, and those that wait for the end of a transaction
+        that goes on; returns the groups' own records.
 
         Raises:
             CorruptRecordError: a record is not what its key says.
@@ -191,4 +192,11 @@ class OffsetLoader:
                 table.commit(key.group, offsets, log_offset, value.committed_ms)
             elif key is not None:
                 groups[key] = decode_group_value(raw_value)
+        for producer_id, pending in self._pending.items():
+            for raw_key, (raw_value, log_offset) in pending.items():
+                key = decode_key(raw_key or b"")
+                assert isinstance(key, OffsetKey)  # nothing else is written in a transaction
+                value = decode_offset_value(raw_value or b"")
+                offsets = {key.topic_partition: value.value}
+                table.add_pending(producer_id, key.group, offsets, log_offset, value.committed_ms)
         return groups

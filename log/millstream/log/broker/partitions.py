@@ -107,6 +107,15 @@ class Partitions:
             self._tell_of_topics()
         return topic
 
+    def check_new_topic(
+        self, name: str, partitions: int, config: Mapping[str, SettingValue] | None = None
+    ) -> Topic:
+        """What `create_topic` would create now. Raises as it does, but for the disk."""
+        self._check_open()
+        topic = new_topic(name, partitions, config)
+        self._catalog.topics.check_absent(name)
+        return topic
+
     async def alter_topic(
         self,
         name: str,

@@ -25,6 +25,7 @@ from millstream.log.config import (
 )
 from millstream.log.errors import (
     ConfigError,
+    InvalidPartitionsError,
     InvalidTopicError,
     StorageError,
     TopicExistsError,
@@ -76,7 +77,8 @@ class Topic(NamedTuple):
         """The topic with some settings changed (None: the default again) and more partitions.
 
         Raises:
-            ConfigError: a setting, their combination or the count is none Kafka would take.
+            ConfigError, InvalidPartitionsError: a setting, their combination or the count is none
+                Kafka would take.
         """
         known = self.config.to_strings()
         kept: dict[str, SettingValue] = dict(self.overrides)
@@ -100,7 +102,7 @@ class Topic(NamedTuple):
                 "its partitions cannot."
             )
         if partitions <= self.partitions:
-            raise ConfigError(
+            raise InvalidPartitionsError(
                 f"Topic {self.name} has {self.partitions} partitions; {partitions} is not more. "
                 "Partitions can be added and not taken away: make another topic and copy the "
                 "records."
@@ -111,7 +113,8 @@ def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | N
     """A topic with a fresh id.
 
     Raises:
-        InvalidTopicError, ConfigError: the name, the count or a setting is none Kafka would take.
+        InvalidTopicError, InvalidPartitionsError, ConfigError: the name, the count or a setting is
+            none Kafka would take.
     """
     check_topic_name(name)
     _check_count(name, partitions)
@@ -121,7 +124,7 @@ def new_topic(name: str, partitions: int, config: Mapping[str, SettingValue] | N
 
 def _check_count(name: str, partitions: int) -> None:
     if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
-        raise ConfigError(
+        raise InvalidPartitionsError(
             f"Topic {name}: {partitions} partitions; it can have 1 to {PARTITIONS_PER_TOPIC_MAX}."
         )
 

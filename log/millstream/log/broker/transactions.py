@@ -13,6 +13,11 @@ the next transaction is written under it (the idea of KIP-890). So a produce or 
 delayed from an earlier transaction carries a lower epoch than the partition and the coordinator
 have seen, and is refused; it can never land in the next transaction. When the epochs of a producer
 id are used up, the next transaction gets a new producer id.
+
+Producers on the network that do not speak KIP-890 (Kafka's transaction version 1) keep their epoch
+until they ask for another: an end leaves it, the markers carry it. Which kind a producer is, is
+settled when it starts. What it writes must be in a transaction that it announced before, so what is
+late cannot begin one; only a time-out, a termination or another producer raises the epoch.
 """
 
 from __future__ import annotations
@@ -96,8 +101,15 @@ class TransactionTable:
         timeout_ms: int,
         now_ms: int,
         new_producer_id: Callable[[], int],
+        *,
+        version: int = BY_PRODUCER,
+        current: tuple[int, int] | None = None,
     ) -> TransactionMetadata:
         """A producer starts: give it an epoch that fences every earlier one.
+
+        Args:
+            version: BY_PRODUCER, or BY_OLD_PRODUCER for one that keeps its epoch.
+            current: the producer id and epoch of one that asks for its next epoch (KIP-360).
 
         Returns:
             EMPTY with the producer's id and epoch; or, while a transaction is open,
@@ -107,6 +119,7 @@ class TransactionTable:
             InvalidRequestError: the id is empty.
             InvalidTransactionTimeoutError: the time-out is none Kafka would take.
             ConcurrentTransactionsError: the last transaction is just being completed.
+            ProducerFencedError: `current` is not in force.
         """
         if not transactional_id:
             raise InvalidRequestError("transactional_id is empty; leave it out, or give it a name.")
@@ -117,14 +130,24 @@ class TransactionTable:
             )
         known = self._by_id.get(transactional_id)
         if known is None:
-            return TransactionMetadata(
+            started = TransactionMetadata(
                 transactional_id, new_producer_id(), 0, timeout_ms, S.EMPTY, frozenset(), now_ms
             )
+            return started._replace(client_version=version)
+        if current is not None and current != (known.producer_id, known.epoch):
+            if self._was_given_next(known, *current):
+                return known
+            raise self._not_in_force(transactional_id, *current)
         if known.state is S.ONGOING:
             return self.fence(known, now_ms)
         self._check_not_prepared(known)
         started = known._replace(
-            state=S.EMPTY, timeout_ms=timeout_ms, last_update_ms=now_ms, start_ms=-1
+            state=S.EMPTY,
+            timeout_ms=timeout_ms,
+            last_update_ms=now_ms,
+            start_ms=-1,
+            client_version=version,
+            last_epoch=-1 if current is None else known.epoch,
         )
         if known.epoch >= EPOCH_MAX - 1:
             return started._replace(
@@ -141,19 +164,31 @@ class TransactionTable:
         epoch: int,
         partitions: Iterable[TopicPartition],
         now_ms: int,
+        *,
+        announced: bool = False,
     ) -> TransactionMetadata | None:
         """These partitions are about to be written to; the first begins the transaction.
+
+        Args:
+            announced: the producer says so beforehand; else it is writing to them just now.
 
         Returns:
             ONGOING with them, or None when all were added before.
 
         Raises:
             ProducerFencedError, ConcurrentTransactionsError: as `check`.
+            InvalidTxnStateError: the producer had to announce them, and did not.
         """
         known = self.check(transactional_id, producer_id, epoch)
+        if known.state is S.ONGOING and known.partitions.issuperset(partitions):
+            return None
+        if known.keeps_epoch and not announced:
+            raise InvalidTxnStateError(
+                f"Transactional id {transactional_id!r}: a write to a partition that is not in the "
+                f"transaction of epoch {epoch}, which is {known.state.name}. It came late, or was "
+                "not announced with AddPartitionsToTxn: abort the transaction."
+            )
         if known.state is S.ONGOING:
-            if known.partitions.issuperset(partitions):
-                return None
             added = known.partitions.union(partitions)
             return known._replace(partitions=added, last_update_ms=now_ms)
         return known._replace(
@@ -187,6 +222,8 @@ class TransactionTable:
             return None
         known = self._by_id[transactional_id]
         prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
+        if known.keeps_epoch:
+            return known._replace(state=prepared, last_update_ms=now_ms)
         next_id = new_producer_id() if known.epoch >= EPOCH_MAX - 1 else NO_PRODUCER_ID
         return known._replace(
             state=prepared,
@@ -202,12 +239,12 @@ class TransactionTable:
         """Whether an EndTxn asks for what was done already; False when it is to be done now.
 
         Aborting where there is no transaction is legal: its producer cannot always know whether it
-        wrote (KIP-890).
+        wrote (KIP-890). Not so for one that announces what it writes to.
 
         Raises:
             ProducerFencedError: the producer is not the one in force.
             ConcurrentTransactionsError: what it asks for is just being done.
-            InvalidTxnStateError: there is no transaction to commit, or it ended the other way.
+            InvalidTxnStateError: there is no transaction to end, or it ended the other way.
         """
         known = self._by_id.get(transactional_id)
         is_repetition = known is not None and self._is_repetition(known, producer_id, epoch)
@@ -225,9 +262,9 @@ class TransactionTable:
             return True
         if known.is_prepared:  # no client was told this epoch yet
             raise self._not_in_force(transactional_id, producer_id, epoch)
-        if commit and known.state is not S.ONGOING:
+        if known.state is not S.ONGOING and (commit or known.keeps_epoch):
             raise InvalidTxnStateError(
-                f"Transactional id {transactional_id!r}: there is no transaction to commit; it is "
+                f"Transactional id {transactional_id!r}: there is no transaction to end; it is "
                 f"{known.state.name}."
             )
         return False
@@ -321,11 +358,21 @@ class TransactionTable:
             )
 
     @staticmethod
+    def _was_given_next(known: TransactionMetadata, producer_id: int, epoch: int) -> bool:
+        """A producer asked for its next epoch, and asks again because the answer was lost."""
+        if known.state is not S.EMPTY or known.last_epoch != epoch:
+            return False
+        rotated = known.epoch == 0 and known.previous_producer_id == producer_id
+        return rotated or (known.producer_id == producer_id and known.epoch == epoch + 1)
+
+    @staticmethod
     def _is_repetition(known: TransactionMetadata, producer_id: int, epoch: int) -> bool:
         """An EndTxn that was answered, but whose answer was lost, comes once more; or it comes
         again while it is being done."""
         if known.state not in _ENDED or known.client_version == BY_COORDINATOR:
             return False
+        if known.keeps_epoch:
+            return known.producer_id == producer_id and known.epoch == epoch
         if known.previous_producer_id == producer_id and known.epoch == 0:
             return epoch >= EPOCH_MAX - 1
         return known.producer_id == producer_id and known.epoch == epoch + 1

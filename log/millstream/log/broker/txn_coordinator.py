@@ -9,40 +9,34 @@ The order of a commit, and what a crash after each step leaves:
 
 An abort does the same without step 1. That a transaction is open, and in which partitions, is not
 logged before PREPARE, which names all of them: recovery (txn_recovery.py) looks for what is open in
-the partitions themselves.
+the partitions themselves. But what a producer on the network announces is logged, durably: its
+transaction outlives this process, and no write of its next one comes before COMPLETE is on disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
+from millstream.log.errors import ConcurrentTransactionsError, StorageError
 from millstream.log.events import event
 from millstream.log.record import TopicPartition
-from millstream.log.storage.partition import Partition
 
 from .partitions import Partitions
 from .producer_ids import ProducerIds
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
-from .txn_records import TransactionMetadata, TransactionState
+from .txn_markers import TransactionEnded, TransactionMarkers
+from .txn_records import BY_PRODUCER, TransactionMetadata, TransactionState
 from .txn_recovery import TransactionRecovery
 
 if TYPE_CHECKING:
     from millstream.log.stats import TransactionsStats
 
 __all__ = ["TransactionCoordinator"]
-
-COORDINATOR_EPOCH = 0
-"""One node coordinates for ever; there is no second coordinator to fence."""
-
-TransactionEnded = Callable[[int, bool], None]
-"""Called with the producer id, and whether it committed, once the markers are durable."""
 
 
 class TransactionCoordinator:
@@ -66,21 +60,28 @@ class TransactionCoordinator:
         self._deadlines: dict[str, int] = {}  # of open transactions, monotonic
         self._ending: dict[str, asyncio.Task[tuple[int, int]]] = {}
         self._stuck: dict[str, StorageError] = {}  # decided, and the disk failed before the end
-        self._on_ended = on_ended
+        self._markers = TransactionMarkers(partitions, on_ended)
         self._on_deadline = on_deadline
         self._committed = self._aborted = self._timed_out = self._fenced = 0
 
     # Requests
 
     async def init_producer_id(
-        self, transactional_id: str | None, timeout_ms: int
+        self,
+        transactional_id: str | None,
+        timeout_ms: int,
+        *,
+        version: int = BY_PRODUCER,
+        current: tuple[int, int] | None = None,
     ) -> tuple[int, int]:
         """A producer id and epoch. With a transactional id, every earlier producer of it is fenced
-        and its open transaction aborted, before this returns.
+        and its open transaction aborted, before this returns. `version` and `current` are those of
+        `TransactionTable.init`.
 
         Raises:
             InvalidRequestError, InvalidTransactionTimeoutError: the id or the time-out is none
                 Kafka would take.
+            ProducerFencedError: `current` is not in force.
             StorageError: the disk failed.
         """
         await self._reserve_producer_id()
@@ -90,11 +91,18 @@ class TransactionCoordinator:
         while True:
             await self._when_quiet(transactional_id)
             metadata = self.table.init(
-                transactional_id, timeout_ms, self._clock.wall_ms(), self._producer_ids.take
+                transactional_id,
+                timeout_ms,
+                self._clock.wall_ms(),
+                self._producer_ids.take,
+                version=version,
+                current=current,
             )
             if metadata.state is TransactionState.EMPTY:
                 await self._log.write_durably(metadata)
                 return metadata.producer_id, metadata.epoch
+            if current is not None:
+                current = metadata.producer_id, metadata.epoch  # what the abort leaves
             self._start_abort(metadata, "another producer took over")
 
     def add_partitions(
@@ -103,22 +111,37 @@ class TransactionCoordinator:
         producer_id: int,
         epoch: int,
         partitions: Collection[TopicPartition],
+        *,
+        announced: bool = False,
     ) -> None:
         """These partitions are about to be written to in the transaction; the first begins it.
 
         Raises:
             ProducerFencedError: the producer is not the one in force.
             ConcurrentTransactionsError: its last transaction is still being completed.
+            InvalidTxnStateError: the producer had to announce them, and did not.
         """
         self._check_not_ending(transactional_id, producer_id, epoch)
         now_ms = self._clock.wall_ms()
         metadata = self.table.add_partitions(
-            transactional_id, producer_id, epoch, partitions, now_ms
+            transactional_id, producer_id, epoch, partitions, now_ms, announced=announced
         )
         if metadata is not None:
             self.table.put(metadata)
             if transactional_id not in self._deadlines:
                 self._set_deadline(transactional_id, metadata.timeout_ms)
+
+    async def announce_partitions(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        partitions: Collection[TopicPartition],
+    ) -> None:
+        """The producer says what it will write to; when this returns it is on disk, and the
+        transaction goes on should the log be opened again. Raises as `add_partitions`."""
+        self.add_partitions(transactional_id, producer_id, epoch, partitions, announced=True)
+        await self._log.write_durably(self.table.check(transactional_id, producer_id, epoch))
 
     def end_txn(
         self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
@@ -222,7 +245,9 @@ class TransactionCoordinator:
 
     async def recover(self) -> None:
         """Read the state, finish what was prepared, abort what was open."""
-        await TransactionRecovery(self._log, self._partitions, self, self._clock).run()
+        await TransactionRecovery(
+            self._log, self._partitions, self, self._markers, self._clock
+        ).run()
         self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
 
     async def abort(self, metadata: TransactionMetadata) -> None:
@@ -231,6 +256,12 @@ class TransactionCoordinator:
         await self._finish(
             self.table.prepare_abort(metadata, self._clock.wall_ms(), self._producer_ids.take)
         )
+
+    def resume(self, metadata: TransactionMetadata) -> None:
+        """Recovery found it open, and it may go on: it has the rest of its time."""
+        left_ms = metadata.start_ms + metadata.timeout_ms - self._clock.wall_ms()
+        left_ms = min(max(left_ms, 0), metadata.timeout_ms)
+        self._set_deadline(metadata.transactional_id, left_ms)
 
     # Steps
 
@@ -251,13 +282,13 @@ class TransactionCoordinator:
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
         if commit:
-            await self._partitions.flusher.flush(self._existing(prepared.partitions))
+            await self._markers.flush(prepared.partitions)
         return await self._finish(prepared)
 
     async def _finish(self, prepared: TransactionMetadata) -> tuple[int, int]:
         """From the decision to the end: log it, write the markers, log that they are written."""
         await self._log.write_durably(prepared)
-        await self.write_markers(
+        await self._markers.write(
             prepared.producer_id,
             prepared.epoch,
             prepared.partitions,
@@ -271,30 +302,6 @@ class TransactionCoordinator:
         else:
             self._aborted += 1
         return completed.producer_id, completed.epoch
-
-    async def write_markers(
-        self, producer_id: int, epoch: int, partitions: Iterable[TopicPartition], *, commit: bool
-    ) -> None:
-        """End a producer's transaction in these partitions, durably.
-
-        Raises:
-            StorageError: the disk failed; some markers may be there.
-        """
-        written = []
-        for topic_partition in sorted(partitions):
-            try:
-                self._partitions.append_marker(
-                    topic_partition,
-                    producer_id,
-                    epoch,
-                    commit=commit,
-                    coordinator_epoch=COORDINATOR_EPOCH,
-                )
-            except UnknownTopicError:
-                continue  # deleted while the transaction was open: its records are gone
-            written.append(topic_partition)
-        await self._partitions.flusher.flush(self._existing(written))
-        self._on_ended(producer_id, commit)
 
     def _start_abort(self, fenced: TransactionMetadata, why: str) -> None:
         self._fenced += why != "timed out"
@@ -370,14 +377,6 @@ class TransactionCoordinator:
         """Have a producer id at hand, so that `take` does not touch the disk on the event loop."""
         if self._producer_ids.is_empty:
             await self._partitions.run_on_disk(self._producer_ids.fill)
-
-    def _existing(self, partitions: Iterable[TopicPartition]) -> list[Partition]:
-        """Those that were not deleted meanwhile."""
-        found = []
-        for topic_partition in sorted(partitions):
-            with suppress(UnknownTopicError):
-                found.append(self._partitions.partition(topic_partition))
-        return found
 
 
 def _ending_already(transactional_id: str) -> ConcurrentTransactionsError:

@@ -4,8 +4,9 @@
     value  int16 version, int64 producerId, int16 producerEpoch, int32 timeoutMs, int8 state,
            partitions [topic, [int32]], int64 lastUpdateMs, int64 startMs
            version 0: plain strings and arrays; version 1: compact ones, and tagged fields:
-           0 previousProducerId, 1 nextProducerId, 2 clientTransactionVersion (2: ended by its
-           producer, KIP-890; 0: by the coordinator)
+           0 previousProducerId, 1 nextProducerId, 2 clientTransactionVersion (2: of a producer
+           whose epoch each end raises, KIP-890; 1: of one that keeps it; 0: ended by the
+           coordinator)
 
 Version 1 is written, both are read. A null value is a tombstone: the id is forgotten.
 """
@@ -22,6 +23,7 @@ from .primitives import Reader, Writer
 
 __all__ = [
     "BY_COORDINATOR",
+    "BY_OLD_PRODUCER",
     "BY_PRODUCER",
     "NO_PRODUCER_ID",
     "TransactionMetadata",
@@ -37,9 +39,11 @@ _KEY_VERSION = 0
 _VERSION = 1
 _TAG_PREVIOUS, _TAG_NEXT, _TAG_CLIENT_VERSION = 0, 1, 2
 
-BY_PRODUCER, BY_COORDINATOR = 2, 0
-"""Who ended a transaction, as the transaction version Kafka keeps for it. A producer may repeat the
-end of its own; one whose transaction was ended for it is fenced."""
+BY_PRODUCER, BY_OLD_PRODUCER, BY_COORDINATOR = 2, 1, 0
+"""Whose transaction it is, or who ended it, as the transaction version Kafka keeps for it. A
+producer may repeat the end of its own; one whose transaction was ended for it is fenced. An old
+producer, one on the network that does not speak KIP-890, has the same epoch until it starts
+again."""
 
 
 class TransactionState(IntEnum):
@@ -69,6 +73,8 @@ class TransactionMetadata(NamedTuple):
 
     `previous_producer_id` is the id of the last transaction when it had another one;
     `next_producer_id` is what the next will have when the epochs of `producer_id` are used up.
+    `last_epoch` is what its producer had before it asked for another, to know the question when it
+    is repeated; as in Kafka it is not written down.
     """
 
     transactional_id: str
@@ -82,6 +88,12 @@ class TransactionMetadata(NamedTuple):
     previous_producer_id: int = NO_PRODUCER_ID
     next_producer_id: int = NO_PRODUCER_ID
     client_version: int = BY_PRODUCER
+    last_epoch: int = -1
+
+    @property
+    def keeps_epoch(self) -> bool:
+        """Whether its producer goes on with the same epoch after a transaction."""
+        return self.client_version == BY_OLD_PRODUCER
 
     @property
     def is_prepared(self) -> bool:

@@ -1,12 +1,13 @@
 """What opening a log does with transactions: finish what was prepared, abort what was open.
 
-No producer outlives the process that had the log open, so nothing open can still end well. What is
-open is looked for in the partitions themselves, because data may reach the disk before any record
-about it does.
+No producer of this process outlives it, so nothing it left open can still end well. What is open is
+looked for in the partitions themselves, because data may reach the disk before any record about it
+does. A producer on the network is still there: what it announced before it wrote goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from millstream.log.clock import Clock
@@ -14,33 +15,38 @@ from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
 from .txn_log import TransactionLog
+from .txn_markers import TransactionMarkers
 from .txn_records import TransactionMetadata, TransactionState
 
 __all__ = ["TransactionRecovery"]
 
 
 class Ends(Protocol):
-    """How transactions end; the coordinator's own steps."""
+    """What becomes of an open transaction; the coordinator's own steps."""
 
-    async def write_markers(
-        self, producer_id: int, epoch: int, partitions: set[TopicPartition], *, commit: bool
-    ) -> None: ...
     async def abort(self, metadata: TransactionMetadata) -> None: ...
+    def resume(self, metadata: TransactionMetadata) -> None: ...
 
 
 class TransactionRecovery:
     """Runs once, before the first producer comes."""
 
     def __init__(
-        self, log: TransactionLog, partitions: Partitions, ends: Ends, clock: Clock
+        self,
+        log: TransactionLog,
+        partitions: Partitions,
+        ends: Ends,
+        markers: TransactionMarkers,
+        clock: Clock,
     ) -> None:
         self._log = log
         self._partitions = partitions
         self._ends = ends
+        self._markers = markers
         self._clock = clock
 
     async def run(self) -> None:
-        """Read the state and end every transaction.
+        """Read the state and end every transaction, but those that may go on.
 
         Raises:
             CorruptRecordError: names the partition and the offset.
@@ -56,11 +62,13 @@ class TransactionRecovery:
         for metadata in self._log.table:
             found = open_now.pop(metadata.producer_id, {})
             epoch = seen.get(metadata.producer_id, -1)
-            if found or metadata.state is TransactionState.ONGOING or epoch > metadata.epoch:
+            if _may_go_on(metadata, found, epoch):
+                self._ends.resume(metadata)
+            elif found or metadata.state is TransactionState.ONGOING or epoch > metadata.epoch:
                 await self._abort_found(metadata, found, epoch)
         for producer_id, found in open_now.items():
             epoch = max(found.values()) + 1
-            await self._ends.write_markers(producer_id, epoch, set(found), commit=False)
+            await self._markers.write(producer_id, epoch, set(found), commit=False)
 
     def _open_transactions(self) -> dict[int, dict[TopicPartition, int]]:
         """Producer id -> partition -> epoch, of every transaction open in a partition."""
@@ -85,10 +93,12 @@ class TransactionRecovery:
     ) -> None:
         """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
         open with that epoch already is the next transaction, before which the COMPLETE record was
-        lost with the page cache. It must not get the last one's marker."""
-        missing = {each for each, epoch in found.items() if epoch < metadata.epoch}
+        lost with the page cache. It must not get the last one's marker. A producer that keeps its
+        epoch has announced its next transaction after that record, so none can be open."""
+        own_epoch = metadata.epoch if metadata.keeps_epoch else metadata.epoch - 1
+        missing = {each for each, epoch in found.items() if epoch <= own_epoch}
         commit = metadata.state is TransactionState.PREPARE_COMMIT
-        await self._ends.write_markers(metadata.producer_id, metadata.epoch, missing, commit=commit)
+        await self._markers.write(metadata.producer_id, metadata.epoch, missing, commit=commit)
         self._log.write(self._log.table.complete(metadata, self._clock.wall_ms()))
 
     async def _abort_found(
@@ -101,3 +111,16 @@ class TransactionRecovery:
                 partitions=metadata.partitions.union(found),
             )
         )
+
+
+def _may_go_on(
+    metadata: TransactionMetadata, found: Collection[TopicPartition], seen_epoch: int
+) -> bool:
+    """Whether all that is open was announced. What was acknowledged of it is on disk, and the rest
+    its producer sends again."""
+    return (
+        metadata.keeps_epoch
+        and metadata.state is TransactionState.ONGOING
+        and metadata.partitions.issuperset(found)
+        and seen_epoch <= metadata.epoch
+    )

@@ -175,6 +175,10 @@ class Partition(ShrinkingPartition):
         """How many segments it has."""
         return len(self._segments)
 
+    def next_sequence(self, producer_id: int, producer_epoch: int) -> int:
+        """What the next batch of this producer must begin with."""
+        return self._producers.next_sequence(producer_id, producer_epoch)
+
     def describe_producers(self) -> list[ProducerDescription]:
         """What is remembered of every producer that wrote here, by id."""
         return self._producers.describe()

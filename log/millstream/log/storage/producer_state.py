@@ -201,6 +201,11 @@ class ProducerState:
         """Producer id -> epoch, of every open transaction."""
         return {each: self.producers[each].epoch for each in self.open_transactions}
 
+    def next_sequence(self, producer_id: int, producer_epoch: int) -> int:
+        """What the next batch of this producer must begin with."""
+        entry = self.producers.get(producer_id)
+        return entry.next_sequence if entry is not None and entry.epoch == producer_epoch else 0
+
     def describe(self) -> list[ProducerDescription]:
         """Every producer that is remembered, by id."""
         return [
