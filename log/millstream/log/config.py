@@ -261,6 +261,10 @@ class BrokerConfig:
         """From Kafka's names. Raises ConfigError that names the setting and what it can be."""
         return parse(cls, values, "Log")
 
+    def to_strings(self) -> dict[str, str]:
+        """Every key, defaults included, as Kafka's tools show it."""
+        return describe(self)
+
 
 def check_durability(value: str) -> Durability:
     """Raise ConfigError unless `value` is a durability."""

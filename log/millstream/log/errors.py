@@ -13,6 +13,9 @@
         │   ├── InconsistentGroupProtocolError   the group's members share no assignor
         │   ├── InvalidSessionTimeoutError
         │   ├── GroupMaxSizeReachedError
+        │   ├── InvalidPartitionsError           a number of partitions no topic can have
+        │   ├── InvalidReplicationFactorError    there is one copy of everything
+        │   ├── InvalidReplicaAssignmentError    partitions can be on the one node only
         │   ├── InvalidRequestError        a name that must not be empty is
         │   └── InvalidTransactionTimeoutError
         ├── UnknownTopicError              create the topic, or mend the name
@@ -61,9 +64,12 @@ __all__ = [
     "GroupSubscribedToTopicError",
     "IllegalGenerationError",
     "InconsistentGroupProtocolError",
+    "InvalidPartitionsError",
     "InvalidProducerEpochError",
     "InvalidProducerIdMappingError",
     "InvalidRecordError",
+    "InvalidReplicaAssignmentError",
+    "InvalidReplicationFactorError",
     "InvalidRequestError",
     "InvalidSessionTimeoutError",
     "InvalidTimestampError",
@@ -151,6 +157,24 @@ class InvalidTopicError(ConfigError):
     """A topic name breaks Kafka's rules: 1 to 249 characters of [a-zA-Z0-9._-], not "." or ".."."""
 
     kafka_code = 17
+
+
+class InvalidPartitionsError(ConfigError):
+    """A topic cannot have that many partitions, or not fewer than it has."""
+
+    kafka_code = 37
+
+
+class InvalidReplicationFactorError(ConfigError):
+    """A topic asks for other than the one copy this log has."""
+
+    kafka_code = 38
+
+
+class InvalidReplicaAssignmentError(ConfigError):
+    """Partitions are assigned to nodes that are not there, or not all are assigned."""
+
+    kafka_code = 39
 
 
 class InvalidRequestError(ConfigError):

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from .errors import ConfigError
 
-__all__ = ["INT32_MAX", "LONG_MAX", "SettingValue", "describe", "parse", "setting"]
+__all__ = [
+    "INT32_MAX",
+    "LONG_MAX",
+    "Declared",
+    "SettingValue",
+    "declared",
+    "describe",
+    "parse",
+    "setting",
+]
 
 INT32_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
@@ -72,6 +81,34 @@ def describe(settings: object) -> dict[str, str]:
         item.name.replace("_", "."): _printed(getattr(settings, item.name))
         for item in fields(settings)  # type: ignore[arg-type]
     }
+
+
+class Declared(NamedTuple):
+    """A setting there is. `type` is boolean, double, int, list, long or string."""
+
+    name: str
+    type: str
+    default: str
+    about: str
+
+
+def declared(kind: type) -> list[Declared]:
+    """The settings of a dataclass whose fields were made by `setting`."""
+    return [
+        Declared(
+            item.name.replace("_", "."),
+            _type_name(item.default, item.metadata["rule"]),
+            _printed(item.default),
+            item.metadata["rule"].about,
+        )
+        for item in fields(kind)
+    ]
+
+
+def _type_name(default: object, rule: Rule) -> str:
+    if isinstance(default, int) and not isinstance(default, bool):
+        return "int" if rule.maximum is not None and rule.maximum <= INT32_MAX else "long"
+    return {bool: "boolean", float: "double", tuple: "list", str: "string"}[type(default)]
 
 
 def _printed(value: object) -> str:

@@ -59,6 +59,7 @@ class Broker:
     ) -> None:
         self.config = config
         self.clock = clock
+        self.folder = folder
         self.partitions = Partitions(catalog, threads, config=config, clock=clock)
         self.transactions = TransactionCoordinator(
             self.partitions,

@@ -23,7 +23,13 @@ __all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond"]
 
 logger = logging.getLogger("millstream.log")
 
-HANDLER_MODULES = ("api_versions",)
+HANDLER_MODULES = (
+    "api_versions",
+    "configs",
+    "placement",
+    "record_deletion",
+    "topic_changes",
+)
 """In `handlers/`. Each has HANDLERS: API key -> Handler."""
 
 API_VERSIONS = 18
