@@ -16,7 +16,7 @@ from millstream.log.storage.offset_index import OffsetIndex
 from millstream.log.storage.segment import Segment
 from millstream.log.storage.segment_list import SegmentList
 from millstream.log.storage.time_index import TimeIndex
-from millstream.log.storage.time_lookup import max_timestamp, offset_for_time
+from millstream.log.storage.time_lookup import first_at, max_timestamp
 from millstream.log.storage.txn_index import TxnIndex
 
 BASE = 1000
@@ -124,7 +124,7 @@ def _read(found: Segment) -> None:
 
 def _look_up_times(found: Segment) -> None:
     for timestamp in (0, 1_700_000_000_003, 1 << 62):
-        offset_for_time([found], timestamp, 0, 14)
+        first_at([found], timestamp, 0, 14)
     max_timestamp([found], 0, 14)
 
 

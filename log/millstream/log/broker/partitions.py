@@ -19,7 +19,7 @@ from millstream.log.config import BrokerConfig
 from millstream.log.errors import LogClosedError, LogError, StorageError, UnknownTopicError
 from millstream.log.interface import Isolation
 from millstream.log.record import TopicPartition
-from millstream.log.settings import LONG_MAX, SettingValue
+from millstream.log.settings import INT32_MAX, LONG_MAX, SettingValue
 from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 
 from .catalog import Catalog
@@ -85,6 +85,11 @@ class Partitions:
         """Raises UnknownTopicError that says how to create it."""
         self._check_open()
         return self._catalog.topics.get(name)
+
+    def topic_with_id(self, topic_id: str) -> Topic | None:
+        """The topic whose `topic_id` this is."""
+        self._check_open()
+        return self._catalog.topics.with_id(topic_id)
 
     async def create_topic(
         self,
@@ -238,8 +243,10 @@ class Partitions:
         isolation: Isolation,
         wait_ms_max: int = 0,
         size_bytes_min: int = 1,
+        size_bytes_max: int = INT32_MAX,
     ) -> dict[TopicPartition, Fetched]:
-        """Read several partitions; wait until there is something to read.
+        """Read several partitions, at most `size_bytes_max` of all together; wait until there is
+        something to read.
 
         Returns at once when any partition has an error. Batches come whole, the first one even when
         it is larger than asked for, and may begin before the offset.
@@ -248,18 +255,29 @@ class Partitions:
         end = loop.time() + wait_ms_max / 1000
         while True:
             self._check_open()
-            answer = {
-                request.topic_partition: self.read(request, isolation) for request in requests
-            }
-            size_bytes = 0
-            for fetched in answer.values():
-                if isinstance(fetched, LogError):
-                    return answer
-                size_bytes += len(fetched.data)
+            answer, size_bytes = self._read_all(requests, isolation, size_bytes_max)
             left_s = end - loop.time()
-            if size_bytes >= size_bytes_min or left_s <= 0:
+            failed = any(isinstance(fetched, LogError) for fetched in answer.values())
+            if failed or size_bytes >= size_bytes_min or left_s <= 0:
                 return answer
             await self._waiting.wait(list(answer), left_s)
+
+    def _read_all(
+        self, requests: Sequence[FetchRequest], isolation: Isolation, size_bytes_max: int
+    ) -> tuple[dict[TopicPartition, Fetched], int]:
+        """Read partitions in order while there is room; and how many bytes that were."""
+        answer: dict[TopicPartition, Fetched] = {}
+        size_bytes = 0
+        for request in requests:
+            left_bytes = max(size_bytes_max - size_bytes, 0)
+            limit = min(request.size_bytes_max, left_bytes)
+            fetched = self.read(request._replace(size_bytes_max=limit), isolation)
+            if isinstance(fetched, ReadResult):
+                if size_bytes and len(fetched.data) > left_bytes:
+                    fetched = fetched._replace(data=b"", aborted=())
+                size_bytes += len(fetched.data)
+            answer[request.topic_partition] = fetched
+        return answer, size_bytes
 
     def read(self, request: FetchRequest, isolation: Isolation) -> Fetched:
         """Read one partition now."""

@@ -162,6 +162,7 @@ class TopicTable:
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
+        self._by_id: dict[str, Topic] | None = None
         self.deleted_ids: set[str] = set()
 
     def __iter__(self) -> Iterator[Topic]:
@@ -182,6 +183,12 @@ class TopicTable:
                 f"await log.create_topic({name!r}, partitions=...)."
             )
         return topic
+
+    def with_id(self, topic_id: str) -> Topic | None:
+        """The topic of this id. A table that is asked this does not change any more."""
+        if self._by_id is None:
+            self._by_id = {topic.topic_id: topic for topic in self}
+        return self._by_id.get(topic_id)
 
     def unknown_partition(self, topic_partition: TopicPartition) -> UnknownTopicError:
         """The error for a partition that is not there: names the topic or the valid numbers."""

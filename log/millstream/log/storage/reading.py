@@ -23,7 +23,7 @@ from .producer_state import ProducerState
 from .results import ReadResult
 from .segment import Segment
 from .segment_list import SegmentList
-from .time_lookup import max_timestamp, offset_for_time
+from .time_lookup import first_at, max_timestamp
 
 __all__ = ["ReadablePartition"]
 
@@ -110,10 +110,19 @@ class ReadablePartition:
         Raises:
             CorruptRecordError, StorageError: as in `read`.
         """
+        found = self.first_at(timestamp)
+        return None if found is None else found[0]
+
+    def first_at(self, timestamp: int) -> tuple[int, int] | None:
+        """Offset and time of the first readable record not before `timestamp`; None without one.
+
+        Raises:
+            CorruptRecordError, StorageError: as in `read`.
+        """
         self._check_open()
         try:
             start, limit = self.log_start_offset, self.high_watermark
-            return offset_for_time(self._segments.from_offset(start), timestamp, start, limit)
+            return first_at(self._segments.from_offset(start), timestamp, start, limit)
         except OSError as error:
             raise self._unreadable(error) from error
 

@@ -14,13 +14,14 @@ from millstream.log.format.codec import BatchHeader, Columns, check_batch, decod
 
 from .segment import FIND_BYTES, NO_TIMESTAMP, Segment
 
-__all__ = ["max_timestamp", "offset_for_time"]
+__all__ = ["first_at", "max_timestamp"]
 
 
-def offset_for_time(
+def first_at(
     segments: Sequence[Segment], timestamp: int, start: int, limit: int
-) -> int | None:
-    """First offset in `start` to `limit` (exclusive) whose record is not before `timestamp`.
+) -> tuple[int, int] | None:
+    """Offset and time of the first record in `start` to `limit` (exclusive) that is not before
+    `timestamp`.
 
     `segments` are those from the one that holds `start` on. A batch begins at `limit`, or the log
     ends there.
@@ -40,7 +41,7 @@ def offset_for_time(
             if header.max_timestamp >= timestamp and not header.is_control:
                 for offset, time in _records(segment, position, header, start):
                     if time >= timestamp:
-                        return offset
+                        return offset, time
     return None
 
 
