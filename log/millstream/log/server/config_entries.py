@@ -75,7 +75,6 @@ def described_configs(
     return [
         {
             **_basics(each),
-            "is_default": each.source == _DEFAULT,
             "synonyms": _synonyms(each) if synonyms else [],
             "config_type": _TYPES[each.declared.type],
             "documentation": each.declared.about if documentation else None,

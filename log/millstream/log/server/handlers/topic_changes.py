@@ -141,17 +141,16 @@ class _Asked(NamedTuple):
 
 async def _delete_topics(request: Any, context: Context) -> Fields:
     partitions = context.broker.partitions
-    names = {partitions.topic(name).topic_id: name for name in partitions.topics()}
     asked = [_Asked(name, None) for name in request.topic_names]
     asked += [_Asked(each.name, each.topic_id) for each in request.topics]
-    times = Counter(_name(each, names) or "" for each in asked)
+    names = [_name(each, context.broker) for each in asked]
+    times = Counter(name for name in names if name is not None)
     answers = []
-    for each in asked:
+    for each, name in zip(asked, names, strict=True):
 
-        async def delete(each: _Asked = each) -> Fields:
+        async def delete(each: _Asked = each, name: str | None = name) -> Fields:
             if each.name is not None and each.topic_id is not None:
                 raise InvalidRequestError(f"Topic {each.name} has an id too; give one of them.")
-            name = _name(each, names)
             if name is None:
                 raise _UnknownTopicIdError(f"There is no topic of id {each.topic_id}.")
             check_once(name, times)
@@ -159,15 +158,16 @@ async def _delete_topics(request: Any, context: Context) -> Fields:
             await context.broker.delete_topic(name)
             return {"topic_id": topic.topic_id}
 
-        given = {"name": _name(each, names), "topic_id": each.topic_id}
-        answers.append(await answered(given, delete))
+        answers.append(await answered({"name": name, "topic_id": each.topic_id}, delete))
     return {"responses": answers}
 
 
-def _name(asked: _Asked, names: Mapping[str, str]) -> str | None:
+def _name(asked: _Asked, broker: Broker) -> str | None:
+    """None: there is no such topic."""
     if asked.name is not None or asked.topic_id is None:
         return asked.name or ""
-    return names.get(asked.topic_id)
+    topic = broker.partitions.topic_with_id(asked.topic_id)
+    return None if topic is None else topic.name
 
 
 def _delete_failed(request: Any, code: int) -> Fields:
