@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 
 from millstream.log.clock import Clock
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
-from millstream.log.errors import InvalidTopicError, StorageError
+from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, StorageError
+from millstream.log.format.header import HEADER_SIZE_BYTES
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
 from millstream.log.storage.files import Files
@@ -139,10 +140,16 @@ class Broker:
 
         Raises:
             ProducerFencedError, ConcurrentTransactionsError, InvalidTopicError: nothing was
-                written. And as `Partitions.append`.
+                written. InvalidTxnStateError: nor for a transactional batch without an id, or one
+                for a partition its producer had to announce. And as `Partitions.append`.
         """
         check_not_internal(topic_partition.topic)
-        if transactional_id is not None and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
+        if len(batch) >= HEADER_SIZE_BYTES and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
+            if transactional_id is None:
+                raise InvalidTxnStateError(
+                    f"Partition {topic_partition}: a transactional batch that names no "
+                    "transactional id. Nobody could end its transaction."
+                )
             self.partitions.partition(topic_partition)
             producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
             self.transactions.add_partitions(

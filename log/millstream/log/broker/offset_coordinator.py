@@ -7,7 +7,7 @@ transaction's marker is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from millstream.log.errors import (
     GroupNotEmptyError,
     GroupSubscribedToTopicError,
     UnknownGroupError,
+    UnstableOffsetCommitError,
 )
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
@@ -94,6 +95,15 @@ class OffsetCoordinator:
         await self._topic.create_if_missing()
         await self._write_offsets(member.group, offsets)
 
+    async def announce(
+        self, transactional_id: str, producer_id: int, epoch: int, group: str
+    ) -> None:
+        """Offsets of this group are about to be committed in the transaction. Raises as
+        `TransactionCoordinator.announce_partitions`."""
+        await self._topic.create_if_missing()
+        where = self._topic.partition_of(group)
+        await self._transactions.announce_partitions(transactional_id, producer_id, epoch, (where,))
+
     async def commit_in_transaction(
         self,
         transactional_id: str,
@@ -141,6 +151,21 @@ class OffsetCoordinator:
             finally:
                 self._unstable.discard(ended)
         return {each: self._offsets.get(group, each) for each in partitions}
+
+    def committed(
+        self, group: str, partitions: Iterable[TopicPartition] | None, *, stable: bool
+    ) -> dict[TopicPartition, OffsetAndMetadata | UnstableOffsetCommitError | None]:
+        """What the group committed for these partitions, all of them for None, at once.
+
+        Args:
+            stable: an error where a transaction that has not ended holds an offset (KIP-447).
+        """
+        wanted = self._everything_of(group) if partitions is None else partitions
+        held = self._offsets.pending_of(group) if stable else frozenset[TopicPartition]()
+        return {
+            each: _unstable(group, each) if each in held else self._offsets.get(group, each)
+            for each in wanted
+        }
 
     def of_group(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """Everything the group committed."""
@@ -297,3 +322,10 @@ class OffsetCoordinator:
 
         durable.add_done_callback(written)
         await asyncio.shield(durable)
+
+
+def _unstable(group: str, topic_partition: TopicPartition) -> UnstableOffsetCommitError:
+    return UnstableOffsetCommitError(
+        f"Group {group}: a transaction that has not ended holds an offset of {topic_partition}; "
+        "try again."
+    )

@@ -15,7 +15,7 @@ from millstream.log.errors import LogError
 from .decoding import MalformedRequestError
 from .encoding import Buffers, Fields
 from .frames import RequestHeader, parse_header, response_frame
-from .handler import Context, Handler
+from .handler import Context, Handler, HangUpError
 from .messages import decode_request, encode_response, response_header_version
 from .schema import struct_schema
 
@@ -26,9 +26,13 @@ logger = logging.getLogger("millstream.log")
 HANDLER_MODULES = (
     "api_versions",
     "configs",
+    "group_admin",
+    "groups",
+    "offsets",
     "placement",
     "record_deletion",
     "topic_changes",
+    "transactions",
 )
 """In `handlers/`. Each has HANDLERS: API key -> Handler."""
 
@@ -92,7 +96,7 @@ def failure(call: Call, error: BaseException) -> Buffers:
     """The answer to a request whose handler raised what it should not.
 
     Raises:
-        MalformedRequestError: the response has no place for it; the connection has to end.
+        HangUpError: the response has no place for it; the connection has to end.
     """
     logger.error(
         "API %d version %d failed on %.200r: report this with what follows.",
@@ -110,7 +114,7 @@ def _failed(call: Call, code: int) -> Fields:
     schema = struct_schema(call.header.api_key, call.version, "response")
     if any(each.name == "error_code" for each in schema.fields):
         return {"error_code": code}
-    raise MalformedRequestError(
+    raise HangUpError(
         f"API {call.header.api_key} version {call.version} failed with error {code}, and its "
         "response cannot say so."
     )
