@@ -179,6 +179,12 @@ class BrokerConfig:
     auto_create_topics_enable: bool = setting(
         True, "Whether writing to a topic that is not there creates it, as Kafka does."
     )
+    connections_max_idle_ms: int = setting(
+        600_000, "Milliseconds until a served connection that asks nothing is closed.", minimum=1
+    )
+    fetch_max_bytes: int = setting(
+        55 << 20, "Bytes of one answer to a fetch request.", minimum=1024, maximum=INT32_MAX
+    )
     flush_threads: int = setting(
         4,
         "Threads that fsync; the disk serves a few at once. 0 calls fsync on the event loop.",
@@ -206,6 +212,15 @@ class BrokerConfig:
     )
     log_retention_check_interval_ms: int = setting(
         300_000, "Milliseconds between two looks for records to delete.", minimum=1
+    )
+    max_connections: int = setting(
+        1000,
+        "Served at once. Kafka has no end here; a process has one, of open files.",
+        minimum=0,
+        maximum=INT32_MAX,
+    )
+    max_connections_per_ip: int = setting(
+        INT32_MAX, "Served at once from one address.", minimum=0, maximum=INT32_MAX
     )
     num_partitions: int = setting(
         1,
@@ -241,6 +256,9 @@ class BrokerConfig:
         "Milliseconds after which a partition forgets a producer that writes nothing.",
         minimum=1,
         maximum=INT32_MAX,
+    )
+    socket_request_max_bytes: int = setting(
+        100 << 20, "Bytes of one request to a server.", minimum=1024, maximum=INT32_MAX
     )
     transaction_max_timeout_ms: int = setting(900_000, "Milliseconds.", minimum=1)
     transaction_remove_expired_transaction_cleanup_interval_ms: int = setting(

@@ -34,12 +34,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from millstream.log.errors import MillstreamError
+
 from .encoding import Fields
 
 if TYPE_CHECKING:
     from millstream.log.broker.broker import Broker
 
-__all__ = ["NODE_ID", "Context", "Fields", "Handler", "Identity", "Peer"]
+__all__ = ["NODE_ID", "Context", "Fields", "HangUpError", "Handler", "Identity", "Peer"]
+
+
+class HangUpError(MillstreamError):
+    """The only answer is to close the connection."""
+
 
 NODE_ID = 0
 """Of the only node there is."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from millstream.log.errors import ConfigError, MillstreamError
 from millstream.log.events import event
 from millstream.log.metrics_text import CONTENT_TYPE
+
+from .addresses import parse_address
 
 __all__ = ["CONNECTIONS_MAX", "REQUEST_BYTES_MAX", "TIMEOUT_S", "serve_metrics"]
 
@@ -48,7 +50,7 @@ async def serve_metrics(
         ConfigError: no such address, or it is in use.
     """
     endpoint = _Endpoint(sources, timeout_s)
-    host, port = _parsed(address)
+    host, port = parse_address(address, "127.0.0.1:9464")
     try:
         server = await asyncio.start_server(endpoint.accept, host, port, limit=REQUEST_BYTES_MAX)
     except OSError as error:
@@ -152,11 +154,3 @@ def _response(status: int, kind: str, text: str, *, with_body: bool = True) -> b
         f"Content-Length: {len(body)}\r\n{allow}Connection: close\r\n\r\n"
     )
     return head.encode() + (body if with_body else b"")
-
-
-def _parsed(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    with suppress(ValueError):
-        if colon and host and 0 <= int(port) < 1 << 16:
-            return host.strip("[]"), int(port)
-    raise ConfigError(f"{address!r} is no address; write HOST:PORT, such as 127.0.0.1:9464.")
