@@ -112,7 +112,8 @@ class OffsetCoordinator:
         member: ConsumerGroupMetadata,
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
     ) -> None:
-        """Commit offsets as part of a transaction: they count when it commits.
+        """Commit offsets as part of a transaction: they count when it commits. Those of a
+        transaction that outlives this process are durable when this returns.
 
         Raises:
             ProducerFencedError, ConcurrentTransactionsError: as `TransactionCoordinator`.
@@ -129,6 +130,9 @@ class OffsetCoordinator:
         )
         now_ms = self._clock.wall_ms()
         self._offsets.add_pending(producer_id, member.group, offsets, end, now_ms)
+        known = self._transactions.table.get(transactional_id)
+        if known is not None and known.keeps_epoch:
+            await self._topic.durable(where, end)
 
     def transaction_ended(self, producer_id: int, *, commit: bool) -> None:
         """The markers are durable: offsets of this transaction count, or are forgotten."""
