@@ -19,7 +19,10 @@ from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, Stora
 from millstream.log.format.header import HEADER_SIZE_BYTES
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
+from millstream.log.storage.checkpoints import decode_cluster_id
 from millstream.log.storage.files import Files
+from millstream.log.storage.layout import META_PROPERTIES
+from millstream.log.storage.log_dir import disk_errors
 from millstream.log.storage.partition import AppendInfo
 
 from .catalog import Catalog
@@ -61,6 +64,7 @@ class Broker:
         self.config = config
         self.clock = clock
         self.folder = folder
+        self._files = files
         self.partitions = Partitions(catalog, threads, config=config, clock=clock)
         self.transactions = TransactionCoordinator(
             self.partitions,
@@ -129,6 +133,15 @@ class Broker:
         broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
         broker.cleaner.start()
         return broker
+
+    def cluster_id(self) -> str:
+        """The id of this log as a cluster.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        with disk_errors(self.folder):
+            return decode_cluster_id(self._files.read_whole(f"{self.folder}/{META_PROPERTIES}"))
 
     def append(
         self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None

@@ -35,6 +35,9 @@ from .producer import EmbeddedProducer
 from .settings import ConsumerConfig, ProducerConfig
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from millstream.log.server.server import Server
     from millstream.log.stats import LogStats
 
 __all__ = ["EmbeddedLog"]
@@ -311,6 +314,16 @@ class EmbeddedLog:
         )
         self._consumers[consumer] = None
         return consumer
+
+    def serve(
+        self, listen: str, *, advertised: str | None = None, insecure: bool = False
+    ) -> AbstractAsyncContextManager[Server]:
+        """Serve this log to Kafka clients while the body runs; see `millstream.log.server.serve`:
+        async with log.serve("127.0.0.1:9092") as server: ..."""
+        from millstream.log.server.server import serve  # when it is used
+
+        broker = self._broker_for_clients
+        return serve(broker, listen, advertised=advertised, insecure=insecure)
 
     def stats(self) -> LogStats:
         """Where this log stands."""

@@ -1,6 +1,6 @@
 """The log on TCP, in Kafka's protocol.
 
-    async with serve(broker, "127.0.0.1:9092", cluster_id=...) as server:
+    async with serve(broker, "127.0.0.1:9092") as server:
         print(server.address)
 
 Everything runs on the event loop that owns the broker. A client can cost the others its share of
@@ -189,7 +189,6 @@ async def serve(
     broker: Broker,
     listen: str,
     *,
-    cluster_id: str,
     advertised: str | None = None,
     insecure: bool = False,
 ) -> AsyncIterator[Server]:
@@ -197,13 +196,13 @@ async def serve(
 
     Args:
         listen: HOST:PORT; port 0 takes any that is free.
-        cluster_id: of the log.
         advertised: HOST:PORT by which clients reach it, where that is another; port 0 stands for
             the one that was taken.
         insecure: listen where other machines can reach it, though nobody has to say who they are.
 
     Raises:
         ConfigError: no such address, one that is in use, or one that is not safe.
+        StorageError: the disk refuses to say which log it is.
     """
     at = await resolve(parse_address(listen, _EXAMPLE))
     told = None if advertised is None else parse_address(advertised, _EXAMPLE)
@@ -218,7 +217,7 @@ async def serve(
             f"{at} is every address of this machine, and clients must be told one: say which "
             "(--advertised-listener HOST:PORT, advertised=...)."
         )
-    server = Server(broker, cluster_id)
+    server = Server(broker, broker.cluster_id())
     await server.listen(at, told)
     try:
         yield server

@@ -30,6 +30,7 @@ __all__ = [
     "decode_offsets",
     "decode_topic_id",
     "encode_leader_epochs",
+    "decode_cluster_id",
     "encode_meta_properties",
     "encode_offsets",
     "encode_partition_metadata",
@@ -94,6 +95,12 @@ def decode_topic_id(data: bytes) -> str | None:
         return None
     found = topic_id.removeprefix("topic_id: ").removesuffix("\n")
     return found if is_id(found) else None
+
+
+def decode_cluster_id(data: bytes) -> str:
+    """From the bytes of meta.properties; "" where it is not named."""
+    lines = dict(line.partition("=")[::2] for line in data.decode("utf-8", "replace").split("\n"))
+    return lines.get("cluster.id", "")
 
 
 def encode_meta_properties(*, cluster_id: str, node_id: int, directory_id: str) -> bytes:
