@@ -28,7 +28,7 @@ _NOTHING = {
 }  # fmt: skip
 
 
-def request_frame(key: int, version: int, *, correlation_id: int = 7, **values: Any) -> bytes:
+def request_frame(key: int, version: int, /, *, correlation_id: int = 7, **values: Any) -> bytes:
     """A request without its length."""
     schema = load_request_schema(key, version)
     header = schema.__header_schema__
@@ -56,7 +56,7 @@ def response_of(key: int, version: int, frame: bytes, *, correlation_id: int = 7
     return response
 
 
-async def ask(broker: Broker, key: int, version: int, **values: Any) -> Any:
+async def ask(broker: Broker, key: int, version: int, /, **values: Any) -> Any:
     """What the server answers to a request, without a network."""
     frame = request_frame(key, version, **values)
     context = Context(

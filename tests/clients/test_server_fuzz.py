@@ -1,0 +1,372 @@
+"""The request path under attack: the server answers or closes, never dies, never leaks, and
+a client beside it notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import os
+import random
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream.log.broker.broker import Broker
+from millstream.log.clock import SystemClock
+from millstream.log.config import BrokerConfig
+from millstream.log.format.codec import encode_batch
+from millstream.log.server import connection
+from millstream.log.server import server as server_module
+from millstream.log.server.dispatch import apis
+from millstream.log.server.server import Server, serve
+from millstream.log.storage.memory_files import MemoryFiles
+from shared.asking import request_frame
+from shared.hostile import changed, lying_frames, noise, random_request
+from shared.wire_client import WireClient
+
+PRODUCE, FETCH, METADATA, API_VERSIONS, DESCRIBE = 0, 1, 3, 18, 32
+AT_ONCE = 20
+BEGIN = dt.timedelta()
+
+
+@asynccontextmanager
+async def served(**config: Any) -> AsyncIterator[Server]:
+    """A server on a log in memory."""
+    settings = {name.replace("_", "."): value for name, value in config.items()}
+    broker = await Broker.open(
+        MemoryFiles(), "/log", durability="os", config=BrokerConfig.parse(settings),
+        clock=SystemClock(),
+    )  # fmt: skip
+    try:
+        async with serve(broker, "127.0.0.1:0") as server:
+            yield server
+    finally:
+        await broker.close()
+
+
+class Neighbour:
+    """A client that behaves well: what it writes it reads, in order, while others attack."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.rounds = 0
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        await self._server.broker.create_topic("neighbour", 1)
+        async with WireClient(self._server.address) as client:
+            while not self._stop.is_set() or self.rounds < 3:
+                await self._round(client)
+
+    async def _round(self, client: WireClient) -> None:
+        value = str(self.rounds).encode()
+        batch = encode_batch(None, [value], [0], None, 0, 1)
+        records = [{"index": 0, "records": batch}]
+        answer = await client.ask(
+            PRODUCE, 9, acks=-1, timeout=dt.timedelta(seconds=1),
+            topic_data=[{"name": "neighbour", "partition_data": records}],
+        )  # fmt: skip
+        written = answer.responses[0].partition_responses[0]
+        assert (written.error_code, written.base_offset) == (0, self.rounds)
+        wanted = [{"partition": 0, "fetch_offset": self.rounds, "partition_max_bytes": 1 << 20}]
+        answer = await client.ask(
+            FETCH, 12, max_wait=dt.timedelta(seconds=1), min_bytes=1, max_bytes=1 << 20,
+            topics=[{"topic": "neighbour", "partitions": wanted}],
+        )  # fmt: skip
+        read = answer.responses[0].partitions[0]
+        assert (read.error_code, read.high_watermark) == (0, self.rounds + 1)
+        assert read.records[17:] == batch[17:]  # before that: offset, leader epoch
+        self.rounds += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def attacked(
+    attack: Callable[[Server], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
+    **config: Any,
+) -> None:
+    """Run an attack beside a neighbour, and look at what it left behind."""
+
+    async def run() -> None:
+        async with served(**config) as server:
+            neighbour = Neighbour(server)
+            running = asyncio.get_running_loop().create_task(neighbour.run())
+            try:
+                await until(lambda: neighbour.rounds > 2 or running.done())
+                tasks, files = len(asyncio.all_tasks()), open_files()
+                await attack(server)
+                await until(lambda: server.stats().connections <= 1 or running.done())
+                rounds = neighbour.rounds
+                await until(lambda: neighbour.rounds > rounds + 2 or running.done())
+                assert open_files() <= files
+                assert len(asyncio.all_tasks()) <= tasks + 1  # the neighbour's own request
+            finally:
+                neighbour.stop()
+                await running
+            assert server.stats().running <= 1
+
+    with caplog.at_level(logging.ERROR, "millstream.log"):
+        asyncio.run(asyncio.wait_for(run(), 300))
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def memory_bytes(what: str) -> int:
+    """VmRSS: what is resident. VmHWM: the most there ever was. VmPeak: the most ever asked for."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) << 10
+    raise LookupError(what)
+
+
+async def throw(server: Server, frames: Iterable[bytes]) -> int:
+    """Each frame on a connection of its own; returns how many were answered."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    answered = 0
+
+    async def one(frame: bytes) -> None:
+        nonlocal answered
+        async with gate:
+            with suppress(ConnectionError):
+                async with WireClient(server.address) as client:
+                    client.send(frame)
+                    with suppress(TimeoutError):  # some may wait for what never comes
+                        async with asyncio.timeout(0.5):
+                            answer = await client.frame()
+                            answered += answer is not None
+
+    pending: set[asyncio.Task[None]] = set()
+    for frame in frames:
+        pending.add(asyncio.get_running_loop().create_task(one(frame)))
+        if len(pending) >= AT_ONCE:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+    await asyncio.gather(*pending)
+    return answered
+
+
+def every_version() -> list[tuple[int, int]]:
+    return [(key, version) for key, handler in apis().items() for version in handler.versions]
+
+
+def test_whole_requests_that_mean_anything(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is understood, so each is answered: what no client would ask for is an error code."""
+    source = random.Random(1)
+    no_answer = {PRODUCE}  # acks=0
+
+    async def attack(server: Server) -> None:
+        for key, version in every_version():
+            frames = [random_request(source, key, version) for _ in range(3)]
+            answered = await throw(server, frames)
+
+            assert answered == len(frames) or key in no_answer, (key, version)
+
+    attacked(attack, caplog)
+
+
+def test_changed_requests(caplog: pytest.LogCaptureFixture) -> None:
+    source = random.Random(2)
+
+    async def attack(server: Server) -> None:
+        seeds = [random_request(source, *each) for each in every_version() for _ in range(2)]
+        frames = [changed(source, each) for each in seeds for _ in range(4)]
+        source.shuffle(frames)
+        assert 0 < await throw(server, frames) < len(frames)
+
+    attacked(attack, caplog)
+
+
+def test_noise(caplog: pytest.LogCaptureFixture) -> None:
+    source = random.Random(3)
+
+    async def attack(server: Server) -> None:
+        await throw(server, [noise(source) for _ in range(1000)])
+
+    attacked(attack, caplog)
+
+
+def test_lengths_that_lie_take_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """A claim of two billion items is refused before memory is asked for."""
+
+    async def attack(server: Server) -> None:
+        before = {what: memory_bytes(what) for what in ("VmHWM", "VmPeak")}
+        frames = list(lying_frames())
+        random.Random(4).shuffle(frames)
+        await throw(server, frames[:4000])
+        assert memory_bytes("VmHWM") - before["VmHWM"] < 48 << 20
+        assert memory_bytes("VmPeak") - before["VmPeak"] < 256 << 20
+
+    attacked(attack, caplog)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 3, 2**31 - 1, 100 << 20, -(2**31)])
+def test_frames_of_impossible_lengths(size: int, caplog: pytest.LogCaptureFixture) -> None:
+    async def attack(server: Server) -> None:
+        before = memory_bytes("VmHWM")
+        for _ in range(20):
+            async with WireClient(server.address) as client:
+                client.writer.write(struct.pack(">i", size) + b"\0\x12\0\0" * 10)
+                if size != 100 << 20:  # that one is allowed, and may come
+                    assert await client.frame() is None
+        assert memory_bytes("VmHWM") - before < 16 << 20
+
+    attacked(attack, caplog)
+
+
+def test_an_honest_slow_sender_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    async def attack(server: Server) -> None:
+        frame = request_frame(API_VERSIONS, 3, **software())
+        async with WireClient(server.address) as client:
+            for byte in struct.pack(">i", len(frame)) + frame:
+                client.writer.write(bytes([byte]))
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            assert await client.frame() is not None
+
+    attacked(attack, caplog)
+
+
+def software() -> dict[str, str]:
+    return {"client_software_name": "tests", "client_software_version": "1"}
+
+
+@pytest.mark.parametrize("sent_bytes", [1, 3, 4, 11, 20])
+def test_one_who_stops_amid_a_frame_is_cut_off(
+    sent_bytes: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "STUCK_S", 0.3)
+    frame = request_frame(API_VERSIONS, 3, **software())
+    data = struct.pack(">i", len(frame)) + frame
+
+    async def attack(server: Server) -> None:
+        clients = [WireClient(server.address) for _ in range(20)]
+        for each in clients:
+            await each.__aenter__()
+            each.writer.write(data[:sent_bytes])
+        assert [await each.frame() for each in clients] == [None] * len(clients)
+        for each in clients:
+            await each.__aexit__()
+
+    attacked(attack, caplog)
+
+
+def test_one_who_takes_no_answers_is_cut_off(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And holds no more than is allowed until then, however much it asks for."""
+    monkeypatch.setattr(server_module, "STUCK_S", 0.3)
+    resources = [{"resource_type": 4, "resource_name": "0", "configuration_keys": None}] * 20
+    frame = request_frame(DESCRIBE, 4, resources=resources, include_documentation=True)
+
+    async def attack(server: Server) -> None:
+        before = memory_bytes("VmHWM")
+        refused = server.stats().refused
+        clients = [WireClient(server.address) for _ in range(5)]
+        for each in clients:
+            await each.__aenter__()
+            each.writer.transport.pause_reading()
+            for _ in range(500):  # 50 MB of answers each
+                each.send(frame)
+        await until(lambda: server.stats().refused == refused + len(clients))
+        assert memory_bytes("VmHWM") - before < len(clients) * 3 * connection.UNSENT_BYTES_MAX
+        for each in clients:
+            await each.__aexit__()
+
+    attacked(attack, caplog)
+
+
+def test_half_closed_connections(caplog: pytest.LogCaptureFixture) -> None:
+    """Who sends no more is answered what was asked, and then closed."""
+    frame = request_frame(API_VERSIONS, 3, **software())
+
+    async def attack(server: Server) -> None:
+        for requests in (0, 1, 5, 40):
+            async with WireClient(server.address) as client:
+                for _ in range(requests):
+                    client.send(frame)
+                client.writer.write_eof()
+                for _ in range(requests):
+                    assert await client.frame() is not None
+                assert await client.frame() is None
+        async with WireClient(server.address) as client:
+            client.writer.write(struct.pack(">i", len(frame)) + frame[:5])
+            client.writer.write_eof()
+            assert await client.frame() is None
+
+    attacked(attack, caplog)
+
+
+def test_thousands_of_connections(caplog: pytest.LogCaptureFixture) -> None:
+    frame = request_frame(API_VERSIONS, 3, **software())
+
+    async def attack(server: Server) -> None:
+        for number in range(2000):
+            async with WireClient(server.address) as client:
+                if number % 4 == 1:
+                    client.writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                elif number % 4 == 2:
+                    client.send(frame)
+                elif number % 4 == 3:
+                    client.send(frame)
+                    assert await client.frame() is not None
+
+    attacked(attack, caplog)
+
+
+def test_more_connections_than_are_allowed(caplog: pytest.LogCaptureFixture) -> None:
+    frame = request_frame(API_VERSIONS, 3, **software())
+
+    async def attack(server: Server) -> None:
+        clients = [WireClient(server.address) for _ in range(100)]
+        for each in clients:
+            await each.__aenter__()
+        await until(lambda: server.stats().refused >= 71)
+        served_now = 0
+        for each in clients:
+            with suppress(ConnectionError):
+                each.send(frame)
+            served_now += await each.frame() is not None
+        assert served_now == 29  # the neighbour has one of 30
+        for each in clients:
+            await each.__aexit__()
+
+    attacked(attack, caplog, max_connections=30)
+
+
+@pytest.mark.slow
+def test_a_long_attack_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What is resident after half of it is what is resident after all of it."""
+    source = random.Random(int(os.environ.get("FUZZ_SEED", "5")))
+    seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
+
+    async def attack(server: Server) -> None:
+        loop = asyncio.get_running_loop()
+        resident = []
+        for _ in range(2):
+            end = loop.time() + seconds / 2
+            while loop.time() < end:
+                key, version = source.choice(every_version())
+                seeds = [random_request(source, key, version) for _ in range(20)]
+                await throw(server, [changed(source, each) for each in seeds for _ in range(3)])
+                await throw(server, [noise(source) for _ in range(20)])
+            resident.append(memory_bytes("VmRSS"))
+        assert resident[1] - resident[0] < 64 << 20, resident
+
+    attacked(attack, caplog)
