@@ -31,6 +31,11 @@ def response_header_version(api_key: int, version: int) -> int:
 def decode_request(api_key: int, version: int, frame: bytes, position: int) -> Any:
     """The fields of the request whose body begins at `position`.
 
+    Bytes left over are let be, as Kafka does: librdkafka, asking for all topics, sends three.
+
+    Bytes after it are passed over, as Kafka does: librdkafka (2.16) leaves three behind where it
+    asks for all topics.
+
     Raises:
         MalformedRequestError: it is no such request.
     """
@@ -38,12 +43,9 @@ def decode_request(api_key: int, version: int, frame: bytes, position: int) -> A
     try:
         if request_header_version(api_key, version) == 2:
             source.skip_tagged_fields()
-        request = reader_of(struct_schema(api_key, version, "request"))(source)
+        return reader_of(struct_schema(api_key, version, "request"))(source)
     except struct.error as error:
         raise MalformedRequestError(f"it ends within a number: {error}.") from error
-    if source.position != len(frame):
-        raise MalformedRequestError(f"{len(frame) - source.position} bytes are left over.")
-    return request
 
 
 def encode_response(api_key: int, version: int, fields: Fields) -> Buffers:
