@@ -1,9 +1,10 @@
 """From the bytes of a request to its fields, whatever they claim.
 
 Nothing is believed: a length beyond the end, a count that cannot be, a null where none may be and
-text that is no UTF-8 raise MalformedRequestError before any memory is taken for them. What comes out is the same for every version: fields a version lacks read as what their
-absence means. Durations and times are milliseconds, errors numbers, ids text as the log spells
-them, arrays tuples, structs named tuples.
+text that is no UTF-8 raise MalformedRequestError before any memory is taken for them. What comes
+out is the same for every version: fields a version lacks read as what their absence means.
+Durations and times are milliseconds, errors numbers, ids text as the log spells them, arrays
+tuples, structs named tuples.
 """
 
 from __future__ import annotations
