@@ -216,6 +216,35 @@ def test_lengths_that_lie_take_no_memory(caplog: pytest.LogCaptureFixture) -> No
     attacked(attack, caplog)
 
 
+def test_requests_of_too_many_items_take_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """All there, and each a byte or two that would become an object."""
+    count = 2_000_000
+    head = struct.pack(">hhih", METADATA, 4, 7, -1)
+
+    async def attack(server: Server) -> None:
+        before = memory_bytes("VmHWM")
+        frame = head + struct.pack(">i", count) + bytes(2 * count) + b"\0"
+        assert await throw(server, [frame] * 5) == 0
+        assert memory_bytes("VmHWM") - before < 100 << 20
+
+    attacked(attack, caplog)
+
+
+def test_a_resource_is_described_once(caplog: pytest.LogCaptureFixture) -> None:
+    """80 KB that would be answered with 24 MB."""
+    resources = [{"resource_type": 4, "resource_name": "0", "configuration_keys": None}] * 10_000
+    frame = request_frame(DESCRIBE, 4, resources=resources, include_documentation=True)
+
+    async def attack(server: Server) -> None:
+        async with WireClient(server.address) as client:
+            client.send(frame)
+            answer = await client.frame()
+            assert answer is not None
+            assert len(answer) < 1 << 16
+
+    attacked(attack, caplog)
+
+
 @pytest.mark.parametrize("size", [-1, 0, 3, 2**31 - 1, 100 << 20, -(2**31)])
 def test_frames_of_impossible_lengths(size: int, caplog: pytest.LogCaptureFixture) -> None:
     async def attack(server: Server) -> None:
@@ -272,7 +301,7 @@ def test_one_who_takes_no_answers_is_cut_off(
 ) -> None:
     """And holds no more than is allowed until then, however much it asks for."""
     monkeypatch.setattr(server_module, "STUCK_S", 0.3)
-    resources = [{"resource_type": 4, "resource_name": "0", "configuration_keys": None}] * 20
+    resources = [{"resource_type": 4, "resource_name": "0", "configuration_keys": None}]
     frame = request_frame(DESCRIBE, 4, resources=resources, include_documentation=True)
 
     async def attack(server: Server) -> None:
@@ -282,7 +311,7 @@ def test_one_who_takes_no_answers_is_cut_off(
         for each in clients:
             await each.__aenter__()
             each.writer.transport.pause_reading()
-            for _ in range(500):  # 50 MB of answers each
+            for _ in range(5000):  # 25 MB of answers each
                 each.send(frame)
         await until(lambda: server.stats().refused == refused + len(clients))
         assert memory_bytes("VmHWM") - before < len(clients) * 3 * connection.UNSENT_BYTES_MAX

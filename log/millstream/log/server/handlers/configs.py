@@ -6,6 +6,7 @@ given when it is opened, and can be read.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -36,8 +37,11 @@ Change = Mapping[str, str | None]
 
 
 async def _describe_configs(request: Any, context: Context) -> Fields:
+    """A resource is described once however often it is named: its description is long."""
     answers = []
-    for resource in request.resources:
+    wanted = {(each.resource_type, each.resource_name): each for each in request.resources}
+    for resource in wanted.values():
+        await asyncio.sleep(0)  # a request for all topics takes long: others are served meanwhile
         try:
             configs = described_configs(
                 _entries(resource, context),
