@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import struct
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from millstream.log.config import BrokerConfig
 from millstream.log.format.codec import encode_batch
 from millstream.log.server import connection
 from millstream.log.server import server as server_module
-from millstream.log.server.dispatch import apis
+from millstream.log.server.dispatch import apis, call_of
 from millstream.log.server.server import Server, serve
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import request_frame
@@ -162,6 +163,12 @@ async def throw(server: Server, frames: Iterable[bytes]) -> int:
     return answered
 
 
+def recorded() -> list[bytes]:
+    """What confluent-kafka and kafka-python have sent; record_requests.py says how."""
+    lines = Path(__file__).with_name("recorded_requests.txt").read_text().split()
+    return [b64decode(each) for each in lines]
+
+
 def every_version() -> list[tuple[int, int]]:
     return [(key, version) for key, handler in apis().items() for version in handler.versions]
 
@@ -187,6 +194,19 @@ def test_changed_requests(caplog: pytest.LogCaptureFixture) -> None:
     async def attack(server: Server) -> None:
         seeds = [random_request(source, *each) for each in every_version() for _ in range(2)]
         frames = [changed(source, each) for each in seeds for _ in range(4)]
+        source.shuffle(frames)
+        assert 0 < await throw(server, frames) < len(frames)
+
+    attacked(attack, caplog)
+
+
+def test_changed_requests_of_real_clients(caplog: pytest.LogCaptureFixture) -> None:
+    source = random.Random(6)
+
+    async def attack(server: Server) -> None:
+        seeds = recorded()
+        assert {0, 1, 3, 9, 11, 18, 22, 28} < {call_of(each).header.api_key for each in seeds}
+        frames = [changed(source, each) for each in seeds for _ in range(20)]
         source.shuffle(frames)
         assert 0 < await throw(server, frames) < len(frames)
 
@@ -393,6 +413,7 @@ def test_a_long_attack_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
             while loop.time() < end:
                 key, version = source.choice(every_version())
                 seeds = [random_request(source, key, version) for _ in range(20)]
+                seeds += source.sample(recorded(), 5)
                 await throw(server, [changed(source, each) for each in seeds for _ in range(3)])
                 await throw(server, [noise(source) for _ in range(20)])
             resident.append(memory_bytes("VmRSS"))
