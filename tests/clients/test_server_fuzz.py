@@ -9,10 +9,8 @@ import logging
 import os
 import random
 import struct
-from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +25,18 @@ from millstream.log.server.dispatch import apis, call_of
 from millstream.log.server.server import Server, serve
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import request_frame
-from shared.hostile import changed, lying_frames, noise, random_request
+from shared.hostile import (
+    changed,
+    lying_frames,
+    memory_bytes,
+    noise,
+    random_request,
+    recorded_requests,
+    throw,
+)
 from shared.wire_client import WireClient
 
 PRODUCE, FETCH, METADATA, API_VERSIONS, DESCRIBE = 0, 1, 3, 18, 32
-AT_ONCE = 20
 BEGIN = dt.timedelta()
 
 
@@ -128,47 +133,6 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def memory_bytes(what: str) -> int:
-    """VmRSS: what is resident. VmHWM: the most there ever was. VmPeak: the most ever asked for."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what + ":"):
-            return int(line.split()[1]) << 10
-    raise LookupError(what)
-
-
-async def throw(server: Server, frames: Iterable[bytes]) -> int:
-    """Each frame on a connection of its own; returns how many were answered."""
-    gate = asyncio.Semaphore(AT_ONCE)
-    answered = 0
-
-    async def one(frame: bytes) -> None:
-        nonlocal answered
-        async with gate:
-            with suppress(ConnectionError):
-                async with WireClient(server.address) as client:
-                    client.send(frame)
-                    with suppress(TimeoutError):  # some may wait for what never comes
-                        async with asyncio.timeout(0.5):
-                            answer = await client.frame()
-                            answered += answer is not None
-
-    pending: set[asyncio.Task[None]] = set()
-    for frame in frames:
-        pending.add(asyncio.get_running_loop().create_task(one(frame)))
-        if len(pending) >= AT_ONCE:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for each in done:
-                each.result()
-    await asyncio.gather(*pending)
-    return answered
-
-
-def recorded() -> list[bytes]:
-    """What confluent-kafka and kafka-python have sent; record_requests.py says how."""
-    lines = Path(__file__).with_name("recorded_requests.txt").read_text().split()
-    return [b64decode(each) for each in lines]
-
-
 def every_version() -> list[tuple[int, int]]:
     return [(key, version) for key, handler in apis().items() for version in handler.versions]
 
@@ -181,7 +145,7 @@ def test_whole_requests_that_mean_anything(caplog: pytest.LogCaptureFixture) -> 
     async def attack(server: Server) -> None:
         for key, version in every_version():
             frames = [random_request(source, key, version) for _ in range(3)]
-            answered = await throw(server, frames)
+            answered = await throw(server.address, frames)
 
             assert answered == len(frames) or key in no_answer, (key, version)
 
@@ -195,7 +159,7 @@ def test_changed_requests(caplog: pytest.LogCaptureFixture) -> None:
         seeds = [random_request(source, *each) for each in every_version() for _ in range(2)]
         frames = [changed(source, each) for each in seeds for _ in range(4)]
         source.shuffle(frames)
-        assert 0 < await throw(server, frames) < len(frames)
+        assert 0 < await throw(server.address, frames) < len(frames)
 
     attacked(attack, caplog)
 
@@ -204,11 +168,11 @@ def test_changed_requests_of_real_clients(caplog: pytest.LogCaptureFixture) -> N
     source = random.Random(6)
 
     async def attack(server: Server) -> None:
-        seeds = recorded()
+        seeds = recorded_requests()
         assert {0, 1, 3, 9, 11, 18, 22, 28} < {call_of(each).header.api_key for each in seeds}
         frames = [changed(source, each) for each in seeds for _ in range(20)]
         source.shuffle(frames)
-        assert 0 < await throw(server, frames) < len(frames)
+        assert 0 < await throw(server.address, frames) < len(frames)
 
     attacked(attack, caplog)
 
@@ -217,7 +181,7 @@ def test_noise(caplog: pytest.LogCaptureFixture) -> None:
     source = random.Random(3)
 
     async def attack(server: Server) -> None:
-        await throw(server, [noise(source) for _ in range(1000)])
+        await throw(server.address, [noise(source) for _ in range(1000)])
 
     attacked(attack, caplog)
 
@@ -229,7 +193,7 @@ def test_lengths_that_lie_take_no_memory(caplog: pytest.LogCaptureFixture) -> No
         before = {what: memory_bytes(what) for what in ("VmHWM", "VmPeak")}
         frames = list(lying_frames())
         random.Random(4).shuffle(frames)
-        await throw(server, frames[:4000])
+        await throw(server.address, frames[:4000])
         assert memory_bytes("VmHWM") - before["VmHWM"] < 48 << 20
         assert memory_bytes("VmPeak") - before["VmPeak"] < 256 << 20
 
@@ -244,7 +208,7 @@ def test_requests_of_too_many_items_take_no_memory(caplog: pytest.LogCaptureFixt
     async def attack(server: Server) -> None:
         before = memory_bytes("VmHWM")
         frame = head + struct.pack(">i", count) + bytes(2 * count) + b"\0"
-        assert await throw(server, [frame] * 5) == 0
+        assert await throw(server.address, [frame] * 5) == 0
         assert memory_bytes("VmHWM") - before < 100 << 20
 
     attacked(attack, caplog)
@@ -413,9 +377,11 @@ def test_a_long_attack_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
             while loop.time() < end:
                 key, version = source.choice(every_version())
                 seeds = [random_request(source, key, version) for _ in range(20)]
-                seeds += source.sample(recorded(), 5)
-                await throw(server, [changed(source, each) for each in seeds for _ in range(3)])
-                await throw(server, [noise(source) for _ in range(20)])
+                seeds += source.sample(recorded_requests(), 5)
+                await throw(
+                    server.address, [changed(source, each) for each in seeds for _ in range(3)]
+                )
+                await throw(server.address, [noise(source) for _ in range(20)])
             resident.append(memory_bytes("VmRSS"))
         assert resident[1] - resident[0] < 64 << 20, resident
 

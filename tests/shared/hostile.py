@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import random
 import struct
 import uuid
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
@@ -15,8 +19,19 @@ from kio.index import load_request_schema
 
 from millstream.log.server.dispatch import apis
 from shared.asking import request_frame
+from shared.wire_client import WireClient
 
-__all__ = ["changed", "lying_frames", "noise", "random_request"]
+__all__ = [
+    "changed",
+    "lying_frames",
+    "memory_bytes",
+    "noise",
+    "random_request",
+    "recorded_requests",
+    "throw",
+]
+
+AT_ONCE = 20
 
 _NUMBERS = (-1, 0, 1, 2, 3, 7, 100, 2**31 - 1, -(2**31))
 _NAMES = ("", "fuzzed", "fuzzed-2", "__consumer_offsets", "no/name", "0", "x" * 300)
@@ -108,3 +123,44 @@ def lying_frames() -> Iterator[bytes]:
                 for before in (0, 1, 2, 3, 4, 7, 12):
                     yield head + bytes(before) + claim
                     yield head + bytes(before) + claim * 3
+
+
+def recorded_requests() -> list[bytes]:
+    """What confluent-kafka and kafka-python have sent; record_requests.py says how."""
+    lines = (Path(__file__).parents[1] / "clients/recorded_requests.txt").read_text().split()
+    return [b64decode(each) for each in lines]
+
+
+async def throw(address: str, frames: Iterable[bytes]) -> int:
+    """Each frame on a connection of its own; returns how many were answered."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    answered = 0
+
+    async def one(frame: bytes) -> None:
+        nonlocal answered
+        async with gate:
+            with suppress(ConnectionError):
+                async with WireClient(address) as client:
+                    client.send(frame)
+                    with suppress(TimeoutError):  # some may wait for what never comes
+                        async with asyncio.timeout(0.5):
+                            answer = await client.frame()
+                            answered += answer is not None
+
+    pending: set[asyncio.Task[None]] = set()
+    for frame in frames:
+        pending.add(asyncio.get_running_loop().create_task(one(frame)))
+        if len(pending) >= AT_ONCE:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+    await asyncio.gather(*pending)
+    return answered
+
+
+def memory_bytes(what: str, process: int | str = "self") -> int:
+    """VmRSS: what is resident. VmHWM: the most there ever was. VmPeak: the most ever asked for."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) << 10
+    raise LookupError(what)

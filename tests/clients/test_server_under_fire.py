@@ -1,0 +1,113 @@
+"""`millstream serve` under attack for long, with confluent-kafka beside it as if nothing were."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from millstream.log.server.dispatch import apis
+from shared.hostile import changed, memory_bytes, noise, random_request, recorded_requests, throw
+
+GROWTH_BYTES_MAX = 96 << 20
+
+
+class Beside:
+    """Writes and reads, in a group, until it is told to stop."""
+
+    def __init__(self, address: str) -> None:
+        self._settings = {"bootstrap.servers": address}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.sent: list[bytes] = []
+        self.read: list[bytes] = []
+        self.complaints: list[object] = []
+
+    def __enter__(self) -> Beside:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        told = {"error_cb": self.complaints.append}
+        producer = Producer(self._settings | told | {"enable.idempotence": True})
+        consumer = Consumer(
+            self._settings | told | {"group.id": "beside", "auto.offset.reset": "earliest"}
+        )
+        consumer.subscribe(["beside"])
+        while not self._stop.is_set() or len(self.read) < len(self.sent):
+            if not self._stop.is_set():
+                value = b"%d" % len(self.sent)
+                producer.produce("beside", value, on_delivery=self._delivered)
+                self.sent.append(value)
+            producer.poll(0)
+            for message in consumer.consume(100, 0.05):
+                if message.error():
+                    self.complaints.append(message.error())
+                else:
+                    self.read.append(message.value())
+        producer.flush(10)
+        consumer.close()
+
+    def _delivered(self, error: object, _message: object) -> None:
+        if error is not None:
+            self.complaints.append(error)
+
+
+@pytest.mark.slow
+def test_clients_notice_nothing(tmp_path: Path) -> None:
+    seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
+    source = random.Random(int(os.environ.get("FUZZ_SEED", "7")))
+    command = "from millstream.cli.main import main; main()"
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-c", command, "serve", "--data", str(tmp_path / "log")),
+            *("--listen", "127.0.0.1:0"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # a line for each connection that is cut off
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip().rpartition(" ")[2]
+        Producer({"bootstrap.servers": address}).list_topics("beside", timeout=10)
+        with Beside(address) as beside:
+            resident = asyncio.run(attack(address, source, seconds, server.pid))
+        assert beside.complaints == []
+        assert beside.read == beside.sent
+        assert len(beside.sent) > seconds
+        assert max(resident[1:]) - resident[0] < GROWTH_BYTES_MAX, resident
+        assert len(os.listdir(f"/proc/{server.pid}/fd")) < 1000
+        server.terminate()
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+async def attack(address: str, source: random.Random, seconds: float, process: int) -> list[int]:
+    """What the server holds after each quarter."""
+    loop = asyncio.get_running_loop()
+    every = [(key, version) for key, handler in apis().items() for version in handler.versions]
+    resident = []
+    for _ in range(4):
+        end = loop.time() + seconds / 4
+        while loop.time() < end:
+            key, version = source.choice(every)
+            seeds = [random_request(source, key, version) for _ in range(20)]
+            seeds += source.sample(recorded_requests(), 10)
+            await throw(address, [changed(source, each) for each in seeds for _ in range(2)])
+            await throw(address, [noise(source) for _ in range(20)])
+        resident.append(memory_bytes("VmRSS", process))
+    return resident
