@@ -9,7 +9,7 @@ from millstream.log.server.dispatch import apis
 from millstream.log.server.kio_names import api_name, versions_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "server.md"
-ROW = re.compile(r"^\| (\d+) \| (\w+) \| (\d+)–(\d+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| (\d+) \| (\w+) \| (\d+)-(\d+) \|", re.MULTILINE)
 
 
 def test_every_api_with_its_versions() -> None:
