@@ -84,6 +84,20 @@ def test_answers_come_in_the_order_of_requests() -> None:
     served(test)
 
 
+def test_a_request_sees_what_those_before_it_did() -> None:
+    async def test(_log: EmbeddedLog, server: Server) -> None:
+        async with WireClient(server.address) as client:
+            client.send(produce_frame(b"seen", 1))
+            client.send(fetch_frame(2, 0, dt.timedelta()))
+            assert await numbers(client, 1) == [1]
+            frame = await client.frame()
+            assert frame is not None
+            answer = response_of(FETCH, 12, frame, correlation_id=2)
+            assert b"seen" in answer.responses[0].partitions[0].records
+
+    served(test)
+
+
 def test_pipelined_batches_are_stored_in_order() -> None:
     async def test(log: EmbeddedLog, server: Server) -> None:
         async with WireClient(server.address) as client:
