@@ -195,7 +195,7 @@ class ShrinkingPartition(ReadablePartition, ABC):
         return self._clean().finish(compaction, error)
 
     def _may_clean(self) -> bool:
-        return self.config.compacts and not self._closed
+        return self.config.compacts and not self._closed and not self.failed
 
     def _clean(self) -> Cleaning:
         if self._cleaning is None:
