@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader
+from millstream.log.limits import FIND_BYTES
 from millstream.log.record import TopicPartition
 
 from .files import Files
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import decode_snapshot
 from .producer_state import ProducerState
-from .segment import FIND_BYTES, Segment
+from .segment import Segment
 from .txn_index import VERSION
 
 __all__ = ["ResumePoint", "resume_point"]

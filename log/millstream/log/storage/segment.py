@@ -21,6 +21,7 @@ from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
 from millstream.log.format.header import checksum
+from millstream.log.limits import FIND_BYTES, WALK_BYTES
 
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
@@ -33,10 +34,6 @@ from .txn_index import TxnIndex
 __all__ = ["NO_TIMESTAMP", "Segment"]
 
 NO_TIMESTAMP = -1
-FIND_BYTES = 1 << 12
-"""Read at once to find one batch: about what lies between two index entries."""
-WALK_BYTES = 1 << 18
-"""Read at once to go through many batches."""
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 """Indexes hold offsets relative to the base offset in 32 bits."""
 INDEX_ENTRY_BYTES = 8
