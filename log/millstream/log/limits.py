@@ -18,6 +18,7 @@ __all__ = [
     "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
     "RECOVERY_READ_BYTES",
+    "TIMED_WORK_RETRY_MS",
     "TOPIC_NAME_LENGTH_MAX",
     "UNFLUSHED_BYTES_MAX",
     "WALK_BYTES",
@@ -63,6 +64,10 @@ WALK_BYTES = 256 << 10
 
 RECOVERY_READ_BYTES = 1 << 20
 """Bytes read at once by recovery, which looks at every byte. A larger batch is read whole."""
+
+TIMED_WORK_RETRY_MS = 1_000
+"""Milliseconds until timed work that failed is tried again: a disk that fails at once would be
+asked, and would fill the program's log, thousands of times a second."""
 
 COMPACTION_FAILURES_MAX = 3
 """Failed compactions of a partition in a row, after which it is left alone until the log is opened
