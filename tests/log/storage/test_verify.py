@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millstream.log.open import open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.verify import log_size_bytes, verify_log
+from millstream.log.testing.fake_clock import FakeClock
 from shared.damage import FOLDER, copy_of, errors, files_of, whole_log
 
 WHOLE = whole_log()
@@ -186,3 +189,26 @@ def test_one_damaged_batch_is_one_finding() -> None:
     assert found.position == 0
     assert "CRC-32C" in found.what
     assert str(found).endswith("open the log.")
+
+
+def test_a_producer_that_was_forgotten_and_came_back() -> None:
+    """What the snapshot then knows of it begins with its return."""
+    files = MemoryFiles()
+
+    async def main() -> None:
+        clock = FakeClock()
+        config = {"flush.threads": 0}
+        async with open_log_on(files, "log", config=config, clock=clock) as log:
+            await log.create_topic("t", config={"segment.bytes": 1024})
+            async with log.producer(transactional_id="app") as producer:
+                async with producer.transaction():
+                    await producer.send("t", b"1")
+                for partition in log._broker.partitions:
+                    partition.expire_producers(clock.wall_ms() + 1)
+                await producer.begin_transaction()
+                await producer.send_batch("t", [b"2"])
+                await producer.send_batch("t", [b"3" * 900])  # in another segment
+                await producer.abort_transaction()
+
+    asyncio.run(main())
+    assert [str(each) for each in verify_log(files, "log")] == []
