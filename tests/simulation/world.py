@@ -232,6 +232,16 @@ class World:
         self.history.offsets += attempts
         return attempts
 
+    def offsets_forgotten(self, group: str) -> list[OffsetAttempt]:
+        """All offsets of a group are about to be forgotten."""
+        known = {each.partition for each in self.history.offsets if each.group == group}
+        now = self.history.tick()
+        attempts = [
+            OffsetAttempt(group, each, None, now, self.clock.wall_ms()) for each in sorted(known)
+        ]
+        self.history.offsets += attempts
+        return attempts
+
     def offsets_answered(self, attempts: list[OffsetAttempt], outcome: str) -> None:
         now = self.history.tick()
         for attempt in attempts:
