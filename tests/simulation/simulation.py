@@ -347,7 +347,19 @@ class Simulation:
         self._nothing_is_left()
         self._verify()
         world.wall_ms = world.clock.wall_ms()
-        return _comparable(snapshot)
+        return self._comparable(snapshot)
+
+    def _comparable(self, snapshot: Snapshot) -> Any:
+        """What the cleaner leaves alone."""
+        kept = {
+            partition: (each.log_end_offset, each.batches)
+            for partition, each in snapshot.partitions.items()
+            if not (
+                self.world.rules[partition.topic].ages or self.world.rules[partition.topic].compacts
+            )
+        }
+        expire = self.world.plan.offsets_retention_ms is not None
+        return kept, {} if expire else snapshot.groups
 
     def _verify(self) -> None:
         """A log that was closed is sound, file by file."""
@@ -422,7 +434,7 @@ class Simulation:
         self._check(snapshot, opened=True)
         await self._close()
         self._nothing_is_left()
-        return _comparable(snapshot)
+        return self._comparable(snapshot)
 
 
 def _at_the_end(
@@ -436,16 +448,6 @@ def _at_the_end(
         at.get(each.topic_partition, -1) >= each.last_stable_offset
         for each in log._broker.partitions
         if each.topic_partition.topic in topics
-    )
-
-
-def _comparable(snapshot: Snapshot) -> Any:
-    return (
-        {
-            partition: (each.log_end_offset, each.batches)
-            for partition, each in snapshot.partitions.items()
-        },
-        snapshot.groups,
     )
 
 
