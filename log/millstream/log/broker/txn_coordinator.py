@@ -27,6 +27,7 @@ from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Partition
 
 from .partitions import Partitions
+from .primitives import check_string
 from .producer_ids import ProducerIds
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
@@ -83,6 +84,8 @@ class TransactionCoordinator:
                 Kafka would take.
             StorageError: the disk failed.
         """
+        if transactional_id is not None:
+            check_string("Transactional id", transactional_id)
         await self._reserve_producer_id()
         if transactional_id is None:
             return self._producer_ids.take(), 0
