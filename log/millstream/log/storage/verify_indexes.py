@@ -65,6 +65,7 @@ class IndexCheck:
         self._largest = -1
         self._last_time = -1
         self._aborted: list[AbortedTransaction] = []
+        self._without_records: set[int] = set()  # offsets of markers
 
     def _entries(self, suffix: str, entry: struct.Struct) -> Iterator[Located]:
         path = self._paths[suffix]
@@ -137,9 +138,12 @@ class IndexCheck:
             self._last_time = timestamp
             self._time = next(self._times, None)
 
-    def aborted(self, transaction: AbortedTransaction) -> None:
-        """A marker in this segment aborts this transaction."""
+    def aborted(self, transaction: AbortedTransaction, *, has_records: bool) -> None:
+        """A marker in this segment aborts this transaction. One whose records compaction has taken
+        needs no entry: there is nothing left for a reader to skip."""
         self._aborted.append(transaction)
+        if not has_records:
+            self._without_records.add(transaction.last_offset)
 
     def finish(self, *, compacted: bool) -> Iterator[Finding]:
         """Every batch was seen."""
@@ -170,7 +174,8 @@ class IndexCheck:
                 said = "no marker says so" if found is None else f"the batches say {_told(found)}"
                 yield error(path, at, f"{_told(entry)} was aborted, but {said}", REBUILD)
         for each in missing.values():
-            yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD)
+            if each.last_offset not in self._without_records:
+                yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD)
 
 
 def _agree(entry: AbortedTransaction, found: AbortedTransaction | None, compacted: bool) -> bool:
