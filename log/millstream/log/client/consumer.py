@@ -205,8 +205,16 @@ class EmbeddedConsumer:
         )
 
     def position(self) -> dict[TopicPartition, int]:
-        """The next offset to be returned, for every assigned partition that has one yet."""
-        return self._fetcher.positions()
+        """The next offset to be returned, for every assigned partition that has one yet.
+
+        Raises:
+            LogClosedError: the consumer was closed and has given up its partitions. A transaction
+                that committed these no offsets would count without what it had read.
+        """
+        positions = self._fetcher.positions()
+        if not positions:
+            self._check_open()
+        return positions
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset`. One that does not exist is noticed by the next poll."""
