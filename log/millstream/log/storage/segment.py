@@ -169,8 +169,23 @@ class Segment:
         It may begin after `offset`, where compaction left a gap. None when all end before it.
         """
         read_to, begin = self._read_end
-        if offset != read_to:
-            begin = self.index.floor(offset)
+        if offset == read_to:
+            return self._find_from(begin, offset)
+        begin = self.index.floor(offset)
+        if not 0 <= begin < max(self.size_bytes, 1):
+            begin = 0
+        try:
+            found = self._find_from(begin, offset)
+        except CorruptRecordError:
+            if not begin:
+                raise
+        else:
+            # The batch an entry points to ends at or before the offset that was looked for.
+            if found is None or found[0] != begin or found[1].last_offset <= offset:
+                return found
+        return self._find_from(0, offset)  # the index was damaged, or the first batch is meant
+
+    def _find_from(self, begin: int, offset: int) -> tuple[int, BatchHeader] | None:
         for position, header in self.batches(begin, FIND_BYTES):
             if header.last_offset >= offset:
                 return position, header
