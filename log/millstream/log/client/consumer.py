@@ -76,7 +76,7 @@ class EmbeddedConsumer:
             broker,
             config if group is not None else None,
             member=self.group_metadata,
-            position=self.position,
+            position=self._fetcher.positions,
             is_joining=self._is_joining,
         )
         self._closed = False
