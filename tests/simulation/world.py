@@ -262,9 +262,11 @@ class World:
             where = each.topic_partition
             check_bounds(where, PartitionSnapshot(where, *bounds, []))
             before = self.bounds.get(where)
-            if before is not None and any(a > b for a, b in zip(before, bounds, strict=True)):
-                if where.topic == "temp" and bounds[0] == 0:
-                    continue  # deleted and made again
+            is_remade = where.topic in self.rules and self.rules[where.topic].remade
+            went_back = before is not None and any(
+                a > b for a, b in zip(before, bounds, strict=True)
+            )
+            if went_back and not is_remade:
                 raise Violation("went back", f"{where}: from {before} to {bounds}")
             self.bounds[where] = bounds
 
