@@ -389,8 +389,8 @@ def test_no_segment_is_removed_before_the_log_start_offset_is_durable() -> None:
 
 def test_a_partition_that_is_there_has_all_its_files() -> None:
     """Its metadata comes last; a power loss must not keep that name and lose an earlier one."""
-    for point in range(30):
-        for seed in range(6):
+    for point in range(60):
+        for seed in range(40):
             files = SimFiles(crash_at=point)
             with suppress(Crash):
                 log_dir = LogDir.open(files, "log", durability="fsync", now_ms=NOW_MS)
