@@ -289,11 +289,20 @@ class Compaction:
     def _batches(self, base_offset: int) -> Iterator[tuple[BatchHeader, memoryview]]:
         """The batches of a segment, through a handle of this compaction."""
         segment = Segment(self._files, self.plan.folder, base_offset)
-        read_to = 0
+        ends = [*self.plan.base_offsets, self.plan.end]
+        end = ends[bisect_right(ends, base_offset)]
+        read_to, next_offset = 0, base_offset
         try:
             for position, header, batch in valid_batches(segment):
                 if self._stopping:
                     raise _Stopped
+                # The checksum of a batch does not cover its base offset.
+                if not next_offset <= header.base_offset <= header.last_offset < end:
+                    raise CorruptRecordError(
+                        f"a batch of offsets {header.base_offset} to {header.last_offset}, where "
+                        f"only {next_offset} to {end - 1} can be"
+                    )
+                next_offset = header.last_offset + 1
                 read_to = position + header.size_bytes
                 yield header, batch
         except CorruptRecordError as error:
