@@ -118,6 +118,10 @@ class World:
             raise
         if not done:
             task.cancel()
+            if self.faulted and work.__qualname__.endswith("poll"):
+                # offsets of a transaction that the disk kept from ending stay undecided
+                self.note("undecided for good", work.__qualname__)
+                raise Interrupted
             raise Violation("stuck", f"{work.__qualname__} since {began}")
         if task.cancelled():
             self.note("interrupted", work.__qualname__)

@@ -85,10 +85,15 @@ class TransactionRecovery:
     ) -> None:
         """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
         open with that epoch already is the next transaction, before which the COMPLETE record was
-        lost with the page cache. It must not get the last one's marker."""
-        missing = {each for each, epoch in found.items() if epoch < metadata.epoch}
+        lost with the page cache. It must not get the last one's marker. Nor must one that is older:
+        with durability="os" a power loss may have taken the marker that aborted it."""
+        epoch = metadata.epoch
+        older = {each for each, open_epoch in found.items() if open_epoch < epoch - 1}
+        if older:
+            await self._ends.write_markers(metadata.producer_id, epoch, older, commit=False)
+        missing = {each for each, open_epoch in found.items() if open_epoch == epoch - 1}
         commit = metadata.state is TransactionState.PREPARE_COMMIT
-        await self._ends.write_markers(metadata.producer_id, metadata.epoch, missing, commit=commit)
+        await self._ends.write_markers(metadata.producer_id, epoch, missing, commit=commit)
         self._log.write(self._log.table.complete(metadata, self._clock.wall_ms()))
 
     async def _abort_found(
