@@ -17,7 +17,7 @@ _INT8 = struct.Struct(">b")
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 _INT64 = struct.Struct(">q")
-_STRING_BYTES_MAX = (1 << 15) - 1
+_INT16_MAX = (1 << 15) - 1
 
 
 def check_string(what: str, value: str) -> None:
@@ -26,10 +26,10 @@ def check_string(what: str, value: str) -> None:
         size_bytes = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidRequestError(f"{what} {value!r} is no text: {error}. Use another.") from None
-    if size_bytes > _STRING_BYTES_MAX:
+    if size_bytes > _INT16_MAX:
         raise InvalidRequestError(
             f"{what} {value[:40]}... has {size_bytes} bytes; Kafka's strings have at most "
-            f"{_STRING_BYTES_MAX}. Use a shorter one."
+            f"{_INT16_MAX}. Use a shorter one."
         )
 
 
