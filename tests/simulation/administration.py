@@ -99,7 +99,8 @@ async def _alter_topic(world: World) -> None:
             {"min.compaction.lag.ms": None},
         )
     )
-    config = {**world.plan.topics[topic][1], **{k: v for k, v in change.items() if v is not None}}
+    config = {**world.plan.topics[topic][1], **change}
+    config = {name: value for name, value in config.items() if value is not None}
     world.rules[topic].loosen(rules_of(topic, config))  # type: ignore[arg-type]
     await world.attempt(world.log.alter_topic(topic, config=change))
     world.note("altered", topic, change)

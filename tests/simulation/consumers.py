@@ -20,8 +20,9 @@ async def chain(world: World, slot: str) -> None:
     who = Transactor(world, f"chain-{slot}")
     consumer: EmbeddedConsumer | None = None
     handle: EmbeddedProducer | None = None
+    patience_ms = rng.choice((20, 20, world.life.duration_ms / 4))
     for _ in steps(world, 3, 8):
-        await world.pause()
+        await world.pause(patience_ms)
         try:
             if consumer is None or handle is None or rng.random() < 0.05:
                 if consumer is not None and rng.random() < 0.7:
@@ -60,7 +61,7 @@ async def chain_step(
     txn = await who.begin(who.handles[-1][0], handle)
     values = [b"%d:%d" % (record.partition, record.offset) for record in records]
     await who.send(handle, txn, OUT, values, None)
-    await world.pause(2)
+    await world.pause(15_000 if not world.calm and world.rng.random() < 0.2 else 2)
     offsets = consumer.position()
     attempts = world.offsets_tried(CHAIN_GROUP, offsets, txn)
     await world.attempt(handle.send_offsets(offsets, group=consumer.group_metadata()))
@@ -76,7 +77,7 @@ def _group_config(world: World, *, auto_commit: bool) -> dict[str, str | int]:
         "auto.commit.interval.ms": 50,
         "session.timeout.ms": 6000,
         "heartbeat.interval.ms": 2000,
-        "max.poll.interval.ms": world.rng.choice((3000, 300_000)),
+        "max.poll.interval.ms": world.rng.choice((3000, 3000, 300_000)),
         "partition.assignment.strategy": world.plan.strategy,
     }
 

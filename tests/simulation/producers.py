@@ -118,7 +118,7 @@ class Transactor:
             config={
                 "transaction.timeout.ms": 60_000
                 if world.calm
-                else world.rng.choice((200, 5000, 60_000)),
+                else world.rng.choice((200, 5000, 60_000, 60_000)),
                 "linger.ms": world.rng.choice((0, 5)),
                 "compression.type": world.rng.choice(COMPRESSIONS),
             },

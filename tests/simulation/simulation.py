@@ -23,6 +23,7 @@ from millstream.log.errors import (
     IllegalGenerationError,
     LogError,
     RebalanceInProgressError,
+    StorageError,
     UnknownMemberError,
 )
 from millstream.log.open import open_log_on
@@ -261,7 +262,7 @@ class Simulation:
             closing.result()
         except LogError as error:
             self.world.note("not closed well", error)
-            if not self.world.faulted:
+            if isinstance(error, StorageError) and not self.world.faulted:
                 raise Violation("unfounded error", repr(error)) from error
         else:
             self.world.note("closed")
