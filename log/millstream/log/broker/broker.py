@@ -124,6 +124,7 @@ class Broker:
         try:
             await broker.transactions.recover()
             broker.offsets.load()
+            await broker.offsets.forget_lost_topics()
         except BaseException:
             await to_the_end(broker.partitions.close(clean=False))
             raise
@@ -184,6 +185,9 @@ class Broker:
     async def delete_topic(self, name: str) -> None:
         """Remove a topic, its records, and what groups committed for it."""
         check_not_internal(name)
+        await to_the_end(self._delete_topic(name))
+
+    async def _delete_topic(self, name: str) -> None:
         await self.partitions.delete_topic(name)
         await self.offsets.forget_topic(name)
 

@@ -247,6 +247,12 @@ class OffsetCoordinator:
             by_group.setdefault(group, set()).add(topic_partition)
         await self._forget([(group, gone, False) for group, gone in by_group.items()])
 
+    async def forget_lost_topics(self) -> None:
+        """Finish what a crash in the middle of a topic's deletion left undone."""
+        committed = {key.topic_partition.topic for key, _ in self._offsets.rows()}
+        for topic in sorted(committed.difference(self._partitions.topics())):
+            await self.forget_topic(topic)
+
     def _check_commit(
         self,
         member: ConsumerGroupMetadata,
