@@ -266,6 +266,10 @@ class Simulation:
                 raise Violation("unfounded error", repr(error)) from error
         else:
             self.world.note("closed")
+            cleaned = self.world.log._broker.cleaner.stats()
+            self.world.count["segments deleted by retention"] += cleaned.segments_deleted
+            self.world.count["compactions"] += cleaned.compactions
+            self.world.count["records compacted away"] += cleaned.records_removed
 
     # Between lives
 
