@@ -18,7 +18,7 @@ from millstream.log.settings import LONG_MAX
 
 from .compaction import Compaction, CompactionPlan, CompactionStats, LastBatches
 from .compaction_swap import Discarded, Swap
-from .disk_full import is_full
+from .disk_full import DiskFullError
 from .files import Files
 from .flush import Unsynced
 from .producer_state import ProducerState
@@ -160,7 +160,7 @@ class Cleaning:
             self._unsynced.settle_later(discarded)
 
     def _failed(self, error: BaseException) -> None:
-        if not (isinstance(error, OSError) and is_full(error)):  # there may be room the next time
+        if not isinstance(error, DiskFullError):  # there may be room the next time
             self._failures += 1
         event(
             "compaction failed",
