@@ -510,7 +510,7 @@ def fail_compactions(
     for _ in range(3):
         compaction = log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES)
         assert compaction is not None
-        with pytest.raises(OSError, match="No space left|Input/output") as raised:
+        with pytest.raises(OSError, match=r"No space left|Input/output") as raised:
             compaction.run()
         with caplog.at_level(logging.WARNING):
             stats = log.partition.finish_compaction(compaction, raised.value)
