@@ -142,10 +142,10 @@ def recovery_leaves_later_segments(patch: Patch) -> None:
 def recovery_does_not_sync(patch: Patch) -> None:
     real = recovery.Recovery.apply
 
-    def apply(self: recovery.Recovery, *, rewrite: bool) -> Any:
+    def apply(self: recovery.Recovery) -> Any:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(segment.Segment, "fsync", nothing)
-            return real(self, rewrite=rewrite)
+            return real(self)
 
     patch.setattr(recovery.Recovery, "apply", apply)
 

@@ -15,7 +15,7 @@ from millstream.log.storage.partition import Partition
 from millstream.log.storage.producer_snapshot import encode_snapshot
 from millstream.log.storage.producer_state import ProducerState
 from millstream.log.storage.segment import Segment
-from millstream.log.testing.sim_files import SimFiles
+from millstream.log.testing.sim_files import SimFiles, disk_error
 from shared.partitions import (
     FOLDER,
     NOW_MS,
@@ -394,3 +394,24 @@ def test_snapshots_of_old_checkpoints_go() -> None:
     found = {f"{FOLDER}/{name}" for name in files.list_dir(FOLDER) if name.endswith(".snapshot")}
     assert found & (between - begin) <= {log_file(COUNT + 5, ".snapshot")}
     assert begin - {log_file(0, ".snapshot")} <= found
+
+
+def test_bytes_that_a_failed_fsync_lost_are_written_again_whatever_the_durability() -> None:
+    """The kernel shows them after a kill, and calls them clean."""
+    files = SimFiles()
+    _, partition = new_partition(files, durability="os")
+    for i in range(COUNT):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    files.on_operation = lambda each: disk_error("EIO", each.path) if each.kind == "fsync" else None
+    partition.seal()
+    flush(partition)
+    assert partition.failed
+    again = files.restart()
+    log_dir = open_log(again, durability="os")
+    found = log_dir.partitions[PARTITION]
+    found.append(batch([b"more"]), NOW_MS)
+    found.seal()
+    flush(found)
+    log_dir.checkpoint()
+    after = open_log(again.after_crash("dropped", "dropped"), durability="os")
+    assert values(after.partitions[PARTITION]) == [*expected(), b"more"]

@@ -15,6 +15,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
+from millstream.log.errors import LogClosedError
+
 __all__ = ["DiskThreads"]
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class DiskThreads:
         self._unreported = 0
         self._ended: deque[tuple[Ended, BaseException | None]] = deque()
         self._loop_is_told = False
+        self._closed = False
 
     @property
     def inline(self) -> bool:
@@ -47,7 +50,12 @@ class DiskThreads:
         """Run `work` in a thread, then `ended` on the event loop, with what `work` raised.
 
         Those that end together wake the loop once. Not for `inline`.
+
+        Raises:
+            LogClosedError: the threads were stopped.
         """
+        if self._closed:
+            raise LogClosedError("The log is closed; open it again with open_log.")
         self._unreported += 1
         if len(self._threads) < min(self._unreported, self._count_max):
             # A daemon: a process that ends without closing its log waits for nobody.
@@ -111,6 +119,7 @@ class DiskThreads:
 
     def close(self) -> None:
         """Let running work end and stop the threads."""
+        self._closed = True
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:

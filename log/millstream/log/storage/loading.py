@@ -293,7 +293,7 @@ class Loading:
             request.now_ms,
         )
         recovery.scan()
-        kept = self._segments[:first] + recovery.apply(rewrite=request.durability == "fsync")
+        kept = self._segments[:first] + recovery.apply()
         if recovery.log_end_offset < request.log_start_offset:
             for segment in kept:
                 segment.remove()

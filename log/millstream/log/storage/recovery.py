@@ -104,11 +104,8 @@ class Recovery:
                 "made durable",
             )
 
-    def apply(self, *, rewrite: bool) -> list[Segment]:
+    def apply(self) -> list[Segment]:
         """Make the disk say what the scan found, durably. Returns the segments that are left.
-
-        Args:
-            rewrite: write what is above the recovery point again (step 5).
 
         Raises:
             OSError: the disk failed; recovery may begin again.
@@ -117,7 +114,7 @@ class Recovery:
         self._write_snapshots()
         self._cut()
         for scanned in self.scanned:
-            if rewrite and scanned.unsynced_position is not None:
+            if scanned.unsynced_position is not None:
                 _rewrite(scanned.segment, scanned.unsynced_position)
             if scanned.segment is not kept[-1]:
                 scanned.segment.seal()
