@@ -215,7 +215,7 @@ class EmbeddedConsumer:
                 that committed these no offsets would count without what it had read.
         """
         positions = self._fetcher.positions()
-        if not positions:
+        if not self._fetcher.assignment():
             self._check_open()
         return positions
 
