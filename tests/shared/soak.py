@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from random import Random
+from statistics import median
 from types import FunctionType, MethodType, ModuleType
 from typing import NamedTuple
 
@@ -270,7 +271,8 @@ def assert_steady(found: list[Counts], *, warm_up: int, slack: float) -> None:
     steady = found[warm_up:]
     half = len(steady) // 2
     for name in Counts._fields:
-        before = max(getattr(each, name) for each in steady[:half])
-        after = max(getattr(each, name) for each in steady[half:])
+        before = [getattr(each, name) for each in steady[:half]]
+        after = [getattr(each, name) for each in steady[half:]]
         course = [getattr(each, name) for each in found]
-        assert after <= before * slack + 10, f"{name} grows: {course}"
+        assert median(after) <= median(before) * slack + 10, f"{name} grows: {course}"
+        assert max(after) <= 2 * max(before) + 10, f"{name} has a peak: {course}"
