@@ -23,11 +23,13 @@ from shared.partitions import (
     ROOT,
     batch,
     check_indexes,
+    end,
     flush,
     log_file,
     new_partition,
     open_log,
     read_all,
+    send,
 )
 
 COUNT = 40
@@ -379,6 +381,27 @@ def test_without_what_the_checkpoint_wrote_the_whole_segment_is_read(suffix: str
     check_indexes(again)
     assert values(again) == expected()
     assert again._producers.producers[1].batches[-1].last_sequence == COUNT - 1
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".txnindex"])
+def test_a_true_entry_that_comes_twice_is_no_entry(suffix: str) -> None:
+    """What lies behind the synced entries may be an old sector, and that holds entries too."""
+    files = SimFiles()
+    config = TopicConfig.parse({"index.interval.bytes": 100})
+    log_dir, partition = new_partition(files, config=config)
+    for epoch in range(3):
+        send(partition, 1, epoch, 0, b"." * 100)
+        end(partition, 1, epoch, commit=False)
+    partition.seal()
+    flush(partition)
+    log_dir.checkpoint()
+    path = log_file(0, suffix)
+    entries = files.read_whole(path)
+    size_bytes = {".index": 8, ".timeindex": 12, ".txnindex": 34}[suffix]
+    assert entries
+    files.open(path).append(entries[:size_bytes])
+    again = open_log(files.restart(), config=config).partitions[PARTITION]
+    check_indexes(again)
 
 
 def test_snapshots_of_old_checkpoints_go() -> None:
