@@ -350,6 +350,30 @@ def test_a_marker_goes_after_its_records_and_its_horizon() -> None:
     assert markers(horizon_ms + 1) == []
 
 
+def test_a_marker_stays_while_a_snapshot_waits_for_it() -> None:
+    """Recovery may begin with that snapshot, and nothing else says that this has ended."""
+    log = Compacted()
+    log.write(Keyed(b"a", b"first"), producer_id=1, epoch=0, transactional=True)
+    log.write(b"k", b"l")
+    log.close_segment()
+    begin = log.partition._segments.active.base_offset
+    log.writing.end(1, 1, commit=True)
+    log.write(Keyed(b"a", b"second"), producer_id=1, epoch=1)
+    log.write(b"m", b"n")
+    for later_ms in (0, 1, 2 * RETENTION_MS):
+        log.write(b"x")
+        log.close_segment()
+        log.compact(NOW_MS + later_ms)
+    log.partition.delete_records(begin)
+    log.checkpoint()
+    for name in ("recovery-point-offset-checkpoint", "replication-offset-checkpoint"):
+        log.files.remove(f"{ROOT}/{name}")
+    log.reopen()
+    assert log.partition._segments.first.base_offset == begin
+    assert log.partition.open_transactions() == {}
+    assert log.partition.last_stable_offset == log.partition.log_end_offset
+
+
 def test_an_aborted_record_does_not_replace_another() -> None:
     log = Compacted()
     log.write(Keyed(b"a", b"committed"))

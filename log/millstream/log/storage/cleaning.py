@@ -100,6 +100,7 @@ class Cleaning:
             self._files,
             CompactionPlan(
                 partition.folder,
+                partition.topic_partition,
                 config,
                 base_offsets,
                 found.first_dirty,
