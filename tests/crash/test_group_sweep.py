@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from millstream.log.broker.internal_topic import InternalTopic
 from millstream.log.broker.offset_coordinator import OffsetCoordinator
-from millstream.log.broker.offsets import OffsetLoader, OffsetTable
+from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.errors import LogError
 from shared.group_sweep import sweep
 
@@ -46,18 +45,6 @@ def tombstones_are_not_written(patch: Patch) -> None:
     patch.setattr(OffsetCoordinator, "_forget", forget)
 
 
-def old_records_go_before_the_state_is_durable(patch: Patch) -> None:
-    original = InternalTopic.replace_state
-
-    async def replace(self: Any, where: Any, keys: Any, values: Any) -> None:
-        partition = self._partitions.partition(where)
-        partition.delete_records(partition.log_end_offset)
-        await self._partitions.checkpoint()
-        await original(self, where, keys, values)
-
-    patch.setattr(InternalTopic, "replace_state", replace)
-
-
 def aborted_offsets_count_after_a_restart(patch: Patch) -> None:
     original = OffsetLoader._end
 
@@ -81,25 +68,14 @@ def transactions_count_when_they_began(patch: Patch) -> None:
     patch.setattr(OffsetLoader, "add", add)
 
 
-def the_state_is_written_without_transactions_offsets(patch: Patch) -> None:
-    original = OffsetTable.rows
-
-    def rows(self: Any) -> Any:
-        return (each for each in original(self) if each[0].group != "txn")
-
-    patch.setattr(OffsetTable, "rows", rows)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "mutation",
     [
         commits_count_before_they_are_durable,
         tombstones_are_not_written,
-        old_records_go_before_the_state_is_durable,
         aborted_offsets_count_after_a_restart,
         transactions_count_when_they_began,
-        the_state_is_written_without_transactions_offsets,
     ],
     ids=lambda mutation: mutation.__name__,
 )

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from millstream.log.broker import catalog, flusher
-from millstream.log.broker.catalog import Catalog
+from millstream.log.broker import catalog
 from millstream.log.broker.producer_ids import ProducerIds
-from millstream.log.errors import StorageError
+from millstream.log.errors import LogError, StorageError
+from millstream.log.storage.flush import Flush
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.storage.partition import Partition
-from millstream.log.storage.txn_index import TxnIndex
 from shared.error_sweep import sweep
 
 pytestmark = pytest.mark.slow
@@ -27,9 +26,13 @@ def errors_of_the_system_escape(patch: Patch) -> None:
 
 
 def a_failed_fsync_is_taken_for_a_good_one(patch: Patch) -> None:
-    original = Partition.finish_flush
-    patch.setattr(Partition, "finish_flush", lambda self, flush, _: original(self, flush, None))
-    patch.setattr(flusher, "_failed", lambda *_: None)
+    original = Flush.run
+
+    def run(self: Any) -> None:
+        with suppress(OSError):
+            original(self)
+
+    patch.setattr(Flush, "run", run)
 
 
 def writing_goes_on_after_half_a_batch(patch: Patch) -> None:
@@ -55,27 +58,14 @@ def a_failed_start_keeps_the_lock(patch: Patch) -> None:
     patch.setattr(LogDir, "close", close)
 
 
-def a_topic_that_was_not_written_down_is_there(patch: Patch) -> None:
-    original = Catalog._write_table
+def a_read_that_fails_ends_all_writing(patch: Patch) -> None:
+    original = Partition._unreadable
 
-    def write(self: Any, topics: Any) -> None:
-        with suppress(OSError):
-            original(self, topics)
+    def unreadable(self: Any, error: OSError) -> StorageError:
+        self._error = error
+        return original(self, error)
 
-    patch.setattr(Catalog, "_write_table", write)
-
-
-def an_abort_is_forgotten_when_its_index_cannot_be_read(patch: Patch) -> None:
-    original = TxnIndex.entries
-
-    def entries(self: Any) -> Any:
-        try:
-            return original(self)
-        except OSError:
-            self._aborted = []
-            return self._aborted
-
-    patch.setattr(TxnIndex, "entries", entries)
+    patch.setattr(Partition, "_unreadable", unreadable)
 
 
 def files_stay_open_behind_one_that_fails(patch: Patch) -> None:
@@ -108,8 +98,7 @@ def an_error_that_says_nothing(patch: Patch) -> None:
         a_failed_fsync_is_taken_for_a_good_one,
         writing_goes_on_after_half_a_batch,
         a_failed_start_keeps_the_lock,
-        a_topic_that_was_not_written_down_is_there,
-        an_abort_is_forgotten_when_its_index_cannot_be_read,
+        a_read_that_fails_ends_all_writing,
         files_stay_open_behind_one_that_fails,
         what_a_checkpoint_could_not_remove_is_forgotten,
         an_error_that_says_nothing,
@@ -118,5 +107,5 @@ def an_error_that_says_nothing(patch: Patch) -> None:
 )
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
-    with pytest.raises((AssertionError, OSError)):
+    with pytest.raises((AssertionError, OSError, LogError)):
         sweep("EIO", step=3)

@@ -91,9 +91,9 @@ def open_transactions_not_looked_for(patch: Patch) -> None:
 def only_logged_transactions_aborted(patch: Patch) -> None:
     """Transactions whose ONGOING record was lost stay open for ever."""
 
-    async def abort(self: Any, metadata: Any, found: Any) -> None:
+    async def abort(self: Any, metadata: Any, found: Any, seen_epoch: int) -> None:
         if metadata.state is TransactionState.ONGOING:
-            await original(self, metadata, found)
+            await original(self, metadata, found, seen_epoch)
 
     original = TransactionRecovery._abort_found
     patch.setattr(TransactionRecovery, "_abort_found", abort)

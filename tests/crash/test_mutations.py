@@ -13,6 +13,7 @@ import pytest
 
 from millstream.log.errors import LogError
 from millstream.log.storage import (
+    checkpointing,
     checkpoints,
     files,
     flush,
@@ -142,10 +143,10 @@ def recovery_leaves_later_segments(patch: Patch) -> None:
 def recovery_does_not_sync(patch: Patch) -> None:
     real = recovery.Recovery.apply
 
-    def apply(self: recovery.Recovery, *, rewrite: bool) -> Any:
+    def apply(self: recovery.Recovery) -> Any:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(segment.Segment, "fsync", nothing)
-            return real(self, rewrite=rewrite)
+            return real(self)
 
     patch.setattr(recovery.Recovery, "apply", apply)
 
@@ -179,7 +180,7 @@ def files_are_replaced_without_fsync(patch: Patch) -> None:
         where.rename(path + ".tmp", path)
         where.fsync_dir(files.parent(path))
 
-    patch.setattr(log_dir, "replace_file", replace_file)
+    patch.setattr(checkpointing, "replace_file", replace_file)
 
 
 def files_are_replaced_in_place(patch: Patch) -> None:
@@ -190,12 +191,12 @@ def files_are_replaced_in_place(patch: Patch) -> None:
         handle.fsync()
         where.fsync_dir(files.parent(path))
 
-    patch.setattr(log_dir, "replace_file", replace_file)
+    patch.setattr(checkpointing, "replace_file", replace_file)
 
 
 def log_start_offset_is_not_written_down(patch: Patch) -> None:
     real = checkpoints.encode_offsets
-    patch.setattr(log_dir, "encode_offsets", lambda offsets: real(dict.fromkeys(offsets, 0)))
+    patch.setattr(checkpointing, "encode_offsets", lambda offsets: real(dict.fromkeys(offsets, 0)))
 
 
 def a_new_partition_is_not_synced(patch: Patch) -> None:

@@ -159,7 +159,7 @@ def test_the_machine_catches(mutation: Callable[[Patch], None], monkeypatch: Pat
         run_state_machine_as_test(
             Transactions,
             settings=settings(
-                max_examples=200,
+                max_examples=2000,  # it ends at the first that fails
                 stateful_step_count=40,
                 deadline=None,
                 derandomize=True,

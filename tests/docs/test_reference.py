@@ -19,6 +19,7 @@ from millstream.connect import ConnectorConfig, SinkConfig, SourceConfig
 from millstream.connect.functions import FunctionSourceConfig
 from millstream.connectors.files.config import FileSourceConfig
 from millstream.connectors.sql import SqlSinkConfig
+from millstream.log import limits
 from millstream.log.client.settings import ConsumerConfig, ProducerConfig
 from millstream.log.config import BrokerConfig, TopicConfig
 from millstream.log.settings import describe
@@ -57,6 +58,22 @@ def test_settings_of_the_log_with_their_defaults(heading: str, settings: object)
     expected = {name: value or "empty" for name, value in describe(settings).items()}
     arguments = {"auto_offset_reset", "isolation"} if "Consumer" in heading else set()
     assert {name: value for name, value in found.items() if name not in arguments} == expected
+
+
+def test_bounds_of_the_log_with_their_values() -> None:
+    found = rows(section("configs.md", "## Bounds"))
+    assert found == {name: str(getattr(limits, name)) for name in limits.__all__}
+
+
+def test_a_bound_has_its_reason_beside_it_and_no_other_home() -> None:
+    """Sizes and counts that bound something are named in limits.py, or are settings."""
+    source = Path(limits.__file__)
+    for name in limits.__all__:
+        assert re.search(rf'^{name} = [^\n]*\n"""', source.read_text(), re.MULTILINE), name
+    bound = re.compile(r"^_?(\w+_BYTES_MAX|\w+_READ_BYTES|\w+_AT_ONCE) =", re.MULTILINE)
+    folders = [source.parent / name for name in ("storage", "broker", "client")]
+    files = [file for folder in folders for file in folder.glob("*.py")]
+    assert [name for file in files for name in bound.findall(file.read_text())] == []
 
 
 def test_arguments_of_an_app_with_their_defaults() -> None:

@@ -14,13 +14,18 @@ from millstream.log.broker import offset_records, txn_records
 from millstream.log.broker.consumer_protocol import decode_assignment, decode_subscription
 from millstream.log.broker.offsets import OffsetLoader, OffsetTable
 from millstream.log.broker.topics import TopicTable
+from millstream.log.config import check_topic_name
 from millstream.log.errors import CorruptRecordError, LogError, StorageError
 from millstream.log.format import codec, compression, partitioner
 from millstream.log.format.control import control_type
 from millstream.log.format.header import check_batch, parse_header
+from millstream.log.ids import is_id
+from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX
+from millstream.log.settings import LONG_MAX
 from millstream.log.storage.checkpoints import (
     decode_offsets,
     decode_topic_id,
+    encode_offsets,
     encode_partition_metadata,
 )
 from millstream.log.storage.producer_snapshot import decode_snapshot, encode_snapshot
@@ -116,6 +121,12 @@ def snapshot(data: bytes) -> None:
     assert encode_snapshot(decode_snapshot(again, "0.snapshot", PARTITION)) == again
 
 
+def checkpoint(data: bytes) -> None:
+    offsets = decode_offsets(data, "a checkpoint")
+    assert all(0 <= offset <= LONG_MAX for offset in offsets.values())
+    assert decode_offsets(encode_offsets(offsets), "the same") == offsets
+
+
 def topic_id(data: bytes) -> None:
     found = decode_topic_id(data)
     assert found is None or encode_partition_metadata(found) == data
@@ -124,7 +135,9 @@ def topic_id(data: bytes) -> None:
 def topics(data: bytes) -> None:
     table = TopicTable.decode(data, "topics.json")
     for topic in table:
-        assert topic.topic_partitions()
+        check_topic_name(topic.name)
+        assert is_id(topic.topic_id)
+        assert 1 <= topic.partitions <= PARTITIONS_PER_TOPIC_MAX
         topic.describe()
     assert TopicTable.decode(table.encode(), "topics.json").encode() == table.encode()
 
@@ -159,7 +172,7 @@ TARGETS: dict[str, Target] = {
         Target("txn-index", stored.txn_index, CORRUPT, seeds.txn_indexes),
         Target("segment", stored.segment, (LogError,), seeds.segments, 4 * MIB),
         Target("snapshot", snapshot, CORRUPT, seeds.snapshots),
-        Target("checkpoint", lambda data: decode_offsets(data, "c"), (StorageError,), seeds.points),
+        Target("checkpoint", checkpoint, (StorageError,), seeds.points),
         Target("topic-id", topic_id, (), seeds.topic_ids),
         Target("topics", topics, (StorageError,), seeds.topics, 4 * MIB),
         Target("producer-ids", stored.producer_ids, (StorageError,), seeds.producer_ids),

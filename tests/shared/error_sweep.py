@@ -35,6 +35,7 @@ LOCK = "/.lock"
 Kind = Literal["EIO", "ENOSPC", "full"]
 """EIO: any operation, once. ENOSPC: one that writes, once. full: every one that needs room, from
 one on, until the log is closed."""
+READING = {"consume", "look up"}
 NEED_ROOM = frozenset({"append", "create", "make_dir", "overwrite"})
 
 
@@ -214,6 +215,8 @@ def judge(fault: Fault, files: CountedFiles, told: Told) -> None:
         "a partition that had nothing to do with it stopped working"
     )
     assert not [name for name in failed if name.startswith("create") and name.endswith("again")]
+    if not fault.operation.is_write and failed[:1] and failed[0] in READING:
+        assert len(failed) == 1, f"one read failed, and then: {failed}"
 
 
 def fail_at(part: Part, kind: Kind, number: int) -> None:

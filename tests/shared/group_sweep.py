@@ -1,7 +1,7 @@
 """Committed offsets on a simulated disk: stopped at any operation, opened again, held to account.
 
 The workload commits offsets plain and in transactions, aborts some, deletes offsets and whole
-groups, lets offsets grow old, and has the state of `__consumer_offsets` written anew. After every
+groups, lets offsets grow old, and has `__consumer_offsets` compacted. After every
 step it notes what each group has; what was acknowledged must be there after a crash, and of the
 step that was on its way either all or nothing, partition by partition.
 """
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from millstream.log import Log, TopicPartition
+from millstream.log import Log, OffsetAndMetadata, TopicPartition
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
@@ -28,6 +28,7 @@ CONFIG = {
     "flush.threads": 0,
     "offsets.retention.minutes": 10,
     "offsets.retention.check.interval.ms": 60_000,
+    "offsets.topic.segment.bytes": 1024,
 }
 MINUTE_MS = 60_000
 
@@ -71,10 +72,10 @@ async def workload(log: EmbeddedLog, account: Account, clock: FakeClock) -> None
     await log.delete_group("gone")
     account.done()
     await committed(log, account, "gone", {T[1]: 1})
-    await rewritten(log)
+    await compacted(log)
     await grown_old(log, account, clock)
     await in_transaction(log, account, {T[0]: 9}, commit=True)
-    await rewritten(log)
+    await compacted(log)
     await committed(log, account, "plain", {T[0]: 11})
 
 
@@ -118,15 +119,11 @@ async def grown_old(log: EmbeddedLog, account: Account, clock: FakeClock) -> Non
     account.done()
 
 
-async def rewritten(log: EmbeddedLog) -> None:
-    """The state of the topic is written as a whole, and what was before it goes."""
-    offsets = log._broker.offsets
-    topic = offsets._topic
-    grown = topic.grown
-    topic.grown = lambda _: [topic.partition_of("plain")]  # type: ignore[method-assign]
-    await offsets.shrink()
-    topic.grown = grown  # type: ignore[method-assign]
-    await log._broker.partitions.checkpoint()
+async def compacted(log: EmbeddedLog) -> None:
+    """What was overwritten and what was forgotten goes; notes of another group fill segments."""
+    for number in range(3):
+        await log.alter_group_offsets("other", {T[0]: OffsetAndMetadata(number, "n" * 900)})
+    assert (await log._broker.cleaner.run_once()).partitions_compacted >= 1
 
 
 def run_workload(files: SimFiles, account: Account) -> None:

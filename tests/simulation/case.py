@@ -24,6 +24,15 @@ class Rules:
     remade: bool = False
     """Whether it is deleted and made again: another record may lie at the same offset."""
 
+    def loosen(self, other: Rules) -> None:
+        """These settings may be in force too, from now on or until now."""
+        for name in ("retention_ms", "retention_bytes"):
+            mine, its = getattr(self, name), getattr(other, name)
+            known = [each for each in (mine, its) if each is not None]
+            setattr(self, name, min(known, default=None))
+        self.delete_retention_ms = min(self.delete_retention_ms, other.delete_retention_ms)
+        self.min_compaction_lag_ms = min(self.min_compaction_lag_ms, other.min_compaction_lag_ms)
+
     @property
     def ages(self) -> bool:
         return self.retention_ms is not None or self.retention_bytes is not None

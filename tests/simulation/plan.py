@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from millstream.log.settings import LONG_MAX
+from millstream.log.settings import INT32_MAX, LONG_MAX
 
 from .case import Rules
 
@@ -13,6 +13,7 @@ DAY_MS = 86_400_000
 IN, OUT, AGED, KEYED, TEMP = "in", "out", "aged", "keyed", "temp"
 CHAIN_GROUP, STEADY_GROUP, AUTO_GROUP, FREE_GROUP = "chain", "steady", "auto", "free"
 GROUPS = (CHAIN_GROUP, STEADY_GROUP, AUTO_GROUP, FREE_GROUP)
+STRATEGIES = ("range", "roundrobin", "sticky", "cooperative-sticky", "range,cooperative-sticky")
 COMPRESSIONS = ("none", "none", "gzip", "snappy", "lz4", "zstd")
 
 
@@ -44,6 +45,14 @@ class Plan:
     broker: dict[str, str | int | float | bool]
     topics: dict[str, tuple[int, dict[str, str | int | float | bool]]]
     lives: list[Life]
+    strategy: str = "range"
+    """partition.assignment.strategy of every group."""
+
+    @property
+    def offsets_retention_ms(self) -> int | None:
+        """How long an offset lives, if that can come to an end in a run."""
+        minutes = int(self.broker["offsets.retention.minutes"])
+        return minutes * 60_000 if minutes < INT32_MAX else None
 
     def rules(self) -> dict[str, Rules]:
         return {name: rules_of(name, config) for name, (_, config) in self.topics.items()}
@@ -75,6 +84,16 @@ def make_plan(rng: Random) -> Plan:
         "auto.create.topics.enable": False,
         "log.flush.offset.checkpoint.interval.ms": rng.choice((1000, 5000, 60_000)),
         "group.initial.rebalance.delay.ms": rng.choice((0, 0, 100)),
+        "log.cleaner.backoff.ms": rng.choice((20, 200, 15_000)),
+        "log.retention.check.interval.ms": rng.choice((50, 500, 300_000)),
+        "offsets.topic.segment.bytes": rng.choice((1024, 4 << 20)),
+        "transaction.state.log.segment.bytes": rng.choice((1024, 4 << 20)),
+        "producer.id.expiration.ms": rng.choice((1000, DAY_MS)),
+        "producer.id.expiration.check.interval.ms": rng.choice((500, 600_000)),
+        "transactional.id.expiration.ms": rng.choice((10_000, 7 * DAY_MS)),
+        "transaction.remove.expired.transaction.cleanup.interval.ms": rng.choice((5000, 3_600_000)),
+        "offsets.retention.minutes": 10 if rng.random() < 0.1 else INT32_MAX,
+        "offsets.retention.check.interval.ms": rng.choice((1000, 600_000)),
     }
     keep: dict[str, str | int | float | bool] = {"retention.ms": -1}
     topics = {
@@ -85,7 +104,8 @@ def make_plan(rng: Random) -> Plan:
         TEMP: (1, {**keep, **_any_topic(rng)}),
     }
     count = rng.choice((1, 2, 2, 3))
-    return Plan(durability, broker, topics, [_life(rng, durability) for _ in range(count)])
+    lives = [_life(rng, durability) for _ in range(count)]
+    return Plan(durability, broker, topics, lives, rng.choice(STRATEGIES))
 
 
 def _any_topic(rng: Random) -> dict[str, str | int | float | bool]:

@@ -12,20 +12,29 @@ import asyncio
 import gc
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 from millstream.log import TopicPartition
 from millstream.log.client.consumer import EmbeddedConsumer
 from millstream.log.client.embedded_log import EmbeddedLog
-from millstream.log.errors import LogError
+from millstream.log.errors import (
+    IllegalGenerationError,
+    LogError,
+    RebalanceInProgressError,
+    StorageError,
+    UnknownMemberError,
+)
 from millstream.log.open import open_log_on
+from millstream.log.storage.verify import verify_log
 from millstream.log.testing.sim_files import Crash, Operation, disk_error
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, SimLoop, run
 
-from .actors import Transactor, act, chain_consumer, chain_step, consume_step, member
+from .actors import act
 from .case import Case
 from .checks import check, settle
+from .consumers import chain_consumer, chain_step, consume_step, member
 from .history import NEVER, Violation
 from .plan import (
     AUTO_GROUP,
@@ -39,10 +48,12 @@ from .plan import (
     Life,
     make_plan,
 )
-from .snapshot import Snapshot, read_by_consumer, read_log
+from .producers import Transactor
+from .snapshot import PartitionSnapshot, Row, Snapshot, read_by_consumer, read_log
 from .world import OPERATION_MS_MAX, Disk, World
 
 FOLDER = "log"
+REBALANCED = (RebalanceInProgressError, IllegalGenerationError, UnknownMemberError)
 
 
 class Simulation:
@@ -251,10 +262,14 @@ class Simulation:
             closing.result()
         except LogError as error:
             self.world.note("not closed well", error)
-            if not self.world.faulted:
+            if isinstance(error, StorageError) and not self.world.faulted:
                 raise Violation("unfounded error", repr(error)) from error
         else:
             self.world.note("closed")
+            cleaned = self.world.log._broker.cleaner.stats()
+            self.world.count["segments deleted by retention"] += cleaned.segments_deleted
+            self.world.count["compactions"] += cleaned.compactions
+            self.world.count["records compacted away"] += cleaned.records_removed
 
     # Between lives
 
@@ -279,7 +294,7 @@ class Simulation:
         history = world.history
         if opened and not world.exact:
             history.forgive(_ends(history, snapshot))
-        exact = world.exact
+        exact = world.exact and world.plan.offsets_retention_ms is None
         case = Case(
             history,
             snapshot,
@@ -288,6 +303,7 @@ class Simulation:
             chain=(CHAIN_GROUP, IN, OUT) if exact and opened else None,
             steady_groups=(STEADY_GROUP, AUTO_GROUP) if exact and opened else (),
             unwatched_groups=(AUTO_GROUP,),
+            offsets_retention_ms=world.plan.offsets_retention_ms,
         )
         if opened:
             settle(case)
@@ -334,37 +350,60 @@ class Simulation:
         self._check(snapshot, opened=True)
         await self._close()
         self._nothing_is_left()
+        self._verify()
         world.wall_ms = world.clock.wall_ms()
-        return _comparable(snapshot)
+        return self._comparable(snapshot)
+
+    def _comparable(self, snapshot: Snapshot) -> Any:
+        """What the cleaner leaves alone."""
+        kept = {
+            partition: (each.log_end_offset, each.batches)
+            for partition, each in snapshot.partitions.items()
+            if not (
+                self.world.rules[partition.topic].ages or self.world.rules[partition.topic].compacts
+            )
+        }
+        expire = self.world.plan.offsets_retention_ms is not None
+        return kept, {} if expire else snapshot.groups
+
+    def _verify(self) -> None:
+        """A log that was closed is sound, file by file."""
+        self.disk.on_operation = None
+        found = [each for each in verify_log(self.disk, FOLDER) if each.severity == "error"]
+        if found:
+            raise Violation("verify", str(found))
 
     async def _everybody_comes_to_the_end(self) -> None:
         """The chain and the groups, with two members each, read all there is."""
         world, log = self.world, self.world.log
-        chains = []
-        for slot in "01":
-            who = Transactor(world, f"chain-{slot}")
-            _, handle = await who.start()
-            chains.append((who, handle, chain_consumer(world)))
+        chains = [(Transactor(world, f"chain-{slot}"), [chain_consumer(world)]) for slot in "01"]
         groups = {
             group: [member(world, group) for _ in "01"] for group in (STEADY_GROUP, AUTO_GROUP)
         }
-        readers = [consumer for _, _, consumer in chains]
 
-        async def follow_chain(who: Transactor, handle: Any, consumer: EmbeddedConsumer) -> None:
-            while not _at_the_end(log, readers, (IN,)):
-                await chain_step(world, who, handle, consumer, records_max=100)
+        async def follow_chain(who: Transactor, consumer: list[EmbeddedConsumer]) -> None:
+            _, handle = await who.start()
+            while not _at_the_end(log, [each for _, (each,) in chains], (IN,)):
+                try:
+                    await chain_step(world, who, handle, consumer[0], records_max=100)
+                except REBALANCED:  # begin again where the group is
+                    await consumer[0].close()
+                    consumer[0] = chain_consumer(world)
+                    _, handle = await who.start()
 
         async def follow_group(group: str, consumer: EmbeddedConsumer) -> None:
             while not all(_at_the_end(log, members, (IN, KEYED)) for members in groups.values()):
-                await consume_step(world, consumer, group)
+                with suppress(*REBALANCED):
+                    await consume_step(world, consumer, group)
 
         await asyncio.gather(
             *(follow_chain(*each) for each in chains),
             *(follow_group(group, each) for group, members in groups.items() for each in members),
         )
-        for each in (*readers, *groups[STEADY_GROUP], *groups[AUTO_GROUP]):
+        for each in (*groups[STEADY_GROUP], *groups[AUTO_GROUP]):
             await each.close()
-        for who, _, _ in chains:
+        for who, (consumer,) in chains:
+            await consumer.close()
             await who.close()
         await self._the_chain_has_read_all()
 
@@ -373,7 +412,7 @@ class Simulation:
         for found in snapshot.of_topic(IN):
             offset = snapshot.groups[CHAIN_GROUP].get(found.partition, 0)
             left = [row for row in found.committed() if row.offset >= offset]
-            if left and self.world.exact:
+            if left and self.world.exact and self.world.plan.offsets_retention_ms is None:
                 raise Violation("not at the end", f"the chain is at {offset}: {left}")
 
     async def _consumers_see_what_is_there(self) -> None:
@@ -382,10 +421,11 @@ class Simulation:
         partitions = list(snapshot.partitions)
         for isolation in ("read_committed", "read_uncommitted"):
             found = await read_by_consumer(log, partitions, isolation)
+            after = await read_log(log, ())
             for partition, rows in found.items():
-                held = snapshot.partitions[partition]
-                expected = held.committed() if isolation == "read_committed" else held.rows()
-                if rows != expected:
+                expected = _shown(snapshot.partitions[partition], isolation)
+                left = _shown(after.partitions[partition], isolation)  # by the cleaner
+                if left == expected != rows or not set(left) <= set(rows) <= set(expected):
                     raise Violation(
                         "reader", f"{isolation} of {partition} gave {rows}, there is {expected}"
                     )
@@ -400,7 +440,11 @@ class Simulation:
         self._check(snapshot, opened=True)
         await self._close()
         self._nothing_is_left()
-        return _comparable(snapshot)
+        return self._comparable(snapshot)
+
+
+def _shown(held: PartitionSnapshot, isolation: str) -> list[Row]:
+    return held.committed() if isolation == "read_committed" else held.rows()
 
 
 def _at_the_end(
@@ -414,16 +458,6 @@ def _at_the_end(
         at.get(each.topic_partition, -1) >= each.last_stable_offset
         for each in log._broker.partitions
         if each.topic_partition.topic in topics
-    )
-
-
-def _comparable(snapshot: Snapshot) -> Any:
-    return (
-        {
-            partition: (each.log_end_offset, each.batches)
-            for partition, each in snapshot.partitions.items()
-        },
-        snapshot.groups,
     )
 
 

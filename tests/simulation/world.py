@@ -118,6 +118,10 @@ class World:
             raise
         if not done:
             task.cancel()
+            if self.faulted and work.__qualname__.endswith("poll"):
+                # offsets of a transaction that the disk kept from ending stay undecided
+                self.note("undecided for good", work.__qualname__)
+                raise Interrupted
             raise Violation("stuck", f"{work.__qualname__} since {began}")
         if task.cancelled():
             self.note("interrupted", work.__qualname__)
@@ -232,6 +236,16 @@ class World:
         self.history.offsets += attempts
         return attempts
 
+    def offsets_forgotten(self, group: str) -> list[OffsetAttempt]:
+        """All offsets of a group are about to be forgotten."""
+        known = {each.partition for each in self.history.offsets if each.group == group}
+        now = self.history.tick()
+        attempts = [
+            OffsetAttempt(group, each, None, now, self.clock.wall_ms()) for each in sorted(known)
+        ]
+        self.history.offsets += attempts
+        return attempts
+
     def offsets_answered(self, attempts: list[OffsetAttempt], outcome: str) -> None:
         now = self.history.tick()
         for attempt in attempts:
@@ -252,9 +266,11 @@ class World:
             where = each.topic_partition
             check_bounds(where, PartitionSnapshot(where, *bounds, []))
             before = self.bounds.get(where)
-            if before is not None and any(a > b for a, b in zip(before, bounds, strict=True)):
-                if where.topic == "temp" and bounds[0] == 0:
-                    continue  # deleted and made again
+            is_remade = where.topic in self.rules and self.rules[where.topic].remade
+            went_back = before is not None and any(
+                a > b for a, b in zip(before, bounds, strict=True)
+            )
+            if went_back and not is_remade:
                 raise Violation("went back", f"{where}: from {before} to {bounds}")
             self.bounds[where] = bounds
 

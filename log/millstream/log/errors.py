@@ -178,7 +178,8 @@ class InvalidReplicaAssignmentError(ConfigError):
 
 
 class InvalidRequestError(ConfigError):
-    """A field of the request is empty that must not be, such as a transactional id of ""."""
+    """A field of the request is empty that must not be, such as a transactional id of "", or no
+    record can hold it."""
 
     kafka_code = 42
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
+from os import urandom
 
 __all__ = ["is_id", "random_bytes", "random_id", "random_seed"]
 
-random_bytes: ContextVar[Callable[[int], bytes]] = ContextVar("random_bytes", default=os.urandom)
+random_bytes: ContextVar[Callable[[int], bytes]] = ContextVar("random_bytes", default=urandom)
 """Where random bytes come from. A simulation sets its own for the tasks it runs."""
 
 _ID_LENGTH_MAX = 64

@@ -7,15 +7,21 @@ is the rest, each with its unit and its reason. docs/reference/configs.md lists 
 from __future__ import annotations
 
 __all__ = [
+    "COMPACTION_FAILURES_MAX",
     "DECOMPRESSED_BYTES_MAX",
+    "FIND_BYTES",
     "DECOMPRESSED_ITEMS_MAX",
     "GZIP_MEMBERS_MAX",
+    "IDS_FORGOTTEN_AT_ONCE",
     "INTERNAL_MESSAGE_BYTES_MAX",
     "INTERNAL_READ_BYTES",
     "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
+    "RECOVERY_READ_BYTES",
+    "TIMED_WORK_RETRY_MS",
     "TOPIC_NAME_LENGTH_MAX",
     "UNFLUSHED_BYTES_MAX",
+    "WALK_BYTES",
     "WRITE_PARTS_MAX",
 ]
 
@@ -49,6 +55,27 @@ INTERNAL_READ_BYTES = 1 << 20
 OPEN_SEGMENTS_MAX = 8
 """Segments of one partition, besides the active one, whose files stay open: up to four each. One
 more that is read takes the place of the one that was opened first."""
+
+FIND_BYTES = 4 << 10
+"""Bytes read at once to find one batch: about what lies between two index entries."""
+
+WALK_BYTES = 256 << 10
+"""Bytes read at once to go through the headers of many batches."""
+
+RECOVERY_READ_BYTES = 1 << 20
+"""Bytes read at once by recovery, which looks at every byte. A larger batch is read whole."""
+
+TIMED_WORK_RETRY_MS = 1_000
+"""Milliseconds until timed work that failed is tried again: a disk that fails at once would be
+asked, and would fill the program's log, thousands of times a second."""
+
+COMPACTION_FAILURES_MAX = 3
+"""Failed compactions of a partition in a row, after which it is left alone until the log is opened
+again: the disk, or a record, will not mend itself."""
+
+IDS_FORGOTTEN_AT_ONCE = 1000
+"""Transactional ids in one batch of tombstones; the rest goes at the next look, which then comes at
+once."""
 
 WRITE_PARTS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""

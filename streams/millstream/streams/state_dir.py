@@ -52,7 +52,7 @@ class StateDirectory:
 
     def delete(self) -> None:
         """Remove the app's local state. Its changelogs, while they exist, hold it all."""
-        if self.path is not None and self.path.exists():
-            import shutil
+        if self.path is not None:
+            from .state.removing import remove_folder
 
-            shutil.rmtree(self.path)
+            remove_folder(str(self.path))

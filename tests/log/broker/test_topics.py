@@ -9,10 +9,12 @@ import pytest
 from millstream.log import (
     ConfigError,
     InvalidTopicError,
+    OffsetAndMetadata,
     StorageError,
     TopicExistsError,
     TopicPartition,
     UnknownTopicError,
+    open_log,
 )
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
@@ -196,3 +198,39 @@ def test_delete_records() -> None:
 
     reopened(files, delete)
     reopened(files, look)
+
+
+def test_a_deletion_that_was_cut_short_leaves_no_offsets_for_a_topic_of_the_same_name() -> None:
+    files = MemoryFiles()
+    partition = TopicPartition("orders", 0)
+
+    async def main() -> None:
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            await log.create_topic("orders")
+            await log.create_topic("kept")
+            for topic in ("orders", "kept"):
+                await log.alter_group_offsets("billing", {TopicPartition(topic, 0): 7})
+            await log._broker.partitions.delete_topic("orders")  # and the process is killed here
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            kept = {TopicPartition("kept", 0): OffsetAndMetadata(7)}
+            assert await log.group_offsets("billing") == kept
+            await log.create_topic("orders")
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            assert partition not in await log.group_offsets("billing")
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_deletion_forgets_the_offsets_too() -> None:
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            await log.create_topic("orders")
+            await log.alter_group_offsets("billing", {TopicPartition("orders", 0): 7})
+            deleting = asyncio.get_running_loop().create_task(log.delete_topic("orders"))
+            await asyncio.sleep(0)
+            deleting.cancel()
+            await asyncio.wait([deleting])
+            await log.create_topic("orders")
+            assert await log.group_offsets("billing") == {}
+
+    asyncio.run(main())

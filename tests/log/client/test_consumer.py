@@ -364,3 +364,17 @@ def test_wrong_settings() -> None:
             log.consumer(config={"session.timeout": 5})
 
     with_log(body)
+
+
+def test_a_closed_consumer_has_no_position() -> None:
+    """An empty one, sent with a transaction, would commit the outputs without their offsets."""
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        consumer = log.consumer("t", group="g")
+        await consumer.poll(0)
+        await consumer.close()
+        with pytest.raises(LogClosedError):
+            consumer.position()
+
+    with_log(body)

@@ -18,7 +18,7 @@ from millstream.log import (
     UnknownTopicError,
 )
 from millstream.log.client.embedded_log import EmbeddedLog
-from millstream.log.open import open_log_on
+from millstream.log.open import open_log, open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.testing.fake_clock import FakeClock
 from shared.logs import settled, with_log
@@ -380,5 +380,21 @@ def test_no_client_is_made_while_the_log_closes() -> None:
             await consumer.subscribe(["t"], on_revoked=on_revoked)
             await consumer.poll(0)
         assert asked.is_set()
+
+    asyncio.run(main())
+
+
+def test_a_poll_keeps_its_time_out_while_a_transaction_holds_the_offset() -> None:
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            await log.create_topic("t")
+            async with log.producer() as producer, log.producer(transactional_id="x") as other:
+                await producer.send("t", b"1")
+                await other.begin_transaction()
+                await other.send_offsets({TopicPartition("t", 0): 1}, group="g")
+                async with log.consumer("t", group="g") as consumer:
+                    assert await asyncio.wait_for(consumer.poll(timeout_ms=50), 5) == []
+                    await other.abort_transaction()
+                    assert [each.value for each in await consumer.poll(timeout_ms=5000)] == [b"1"]
 
     asyncio.run(main())

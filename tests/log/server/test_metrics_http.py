@@ -128,7 +128,8 @@ def test_connections_are_bounded() -> None:
         await asyncio.sleep(0)
         reader, writer = await asyncio.open_connection(host, int(port))
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(1)
+            async with asyncio.timeout(2):  # at once, and not when its time is over
+                await reader.readexactly(1)
         writer.close()
         for _, each in silent:
             each.close()
@@ -152,7 +153,8 @@ def test_leaving_ends_connections_that_wait() -> None:
             reader, writer = await asyncio.open_connection(host, int(port))
             assert (await ask(address, get("/healthz")))[2] == b"ok\n"
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(1)
+            async with asyncio.timeout(2):  # at once, and not when its time is over
+                await reader.readexactly(1)
         writer.close()
         assert len(asyncio.all_tasks()) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -349,6 +350,30 @@ def test_a_marker_goes_after_its_records_and_its_horizon() -> None:
     assert markers(horizon_ms + 1) == []
 
 
+def test_a_marker_stays_while_a_snapshot_waits_for_it() -> None:
+    """Recovery may begin with that snapshot, and nothing else says that this has ended."""
+    log = Compacted()
+    log.write(Keyed(b"a", b"first"), producer_id=1, epoch=0, transactional=True)
+    log.write(b"k", b"l")
+    log.close_segment()
+    begin = log.partition._segments.active.base_offset
+    log.writing.end(1, 1, commit=True)
+    log.write(Keyed(b"a", b"second"), producer_id=1, epoch=1)
+    log.write(b"m", b"n")
+    for later_ms in (0, 1, 2 * RETENTION_MS):
+        log.write(b"x")
+        log.close_segment()
+        log.compact(NOW_MS + later_ms)
+    log.partition.delete_records(begin)
+    log.checkpoint()
+    for name in ("recovery-point-offset-checkpoint", "replication-offset-checkpoint"):
+        log.files.remove(f"{ROOT}/{name}")
+    log.reopen()
+    assert log.partition._segments.first.base_offset == begin
+    assert log.partition.open_transactions() == {}
+    assert log.partition.last_stable_offset == log.partition.log_end_offset
+
+
 def test_an_aborted_record_does_not_replace_another() -> None:
     log = Compacted()
     log.write(Keyed(b"a", b"committed"))
@@ -494,32 +519,47 @@ def test_a_flush_that_runs_meanwhile() -> None:
     assert log.seen() == [(1, b"a"), (2, b"b")]
 
 
-def test_a_full_disk_stops_a_compaction_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    log = Compacted()
+def fail_compactions(
+    log: Compacted, kind: Literal["EIO", "ENOSPC"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three in a row; the disk works again after that."""
+
+    def refuse(operation: Operation) -> OSError | None:
+        is_new = operation.path.endswith(".cleaned") and operation.kind == "append"
+        return disk_error(kind, operation.path) if is_new else None
+
     log.write(b"a", b"a")
     log.close_segment()
-
-    def full(operation: Operation) -> OSError | None:
-        is_new = operation.path.endswith(".cleaned") and operation.kind == "append"
-        return disk_error("ENOSPC", operation.path) if is_new else None
-
-    log.files.on_operation = full
+    log.files.on_operation = refuse
     for _ in range(3):
         compaction = log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES)
         assert compaction is not None
-        with pytest.raises(OSError, match="No space left") as raised:
+        with pytest.raises(OSError, match=r"No space left|Input/output") as raised:
             compaction.run()
         with caplog.at_level(logging.WARNING):
             stats = log.partition.finish_compaction(compaction, raised.value)
         assert stats.outcome == "failed"
         assert not [name for name in log.files.list_dir(FOLDER) if name.endswith(".cleaned")]
         log.write(b"a")
-    assert "No space left" in caplog.text
+    assert str(raised.value) in caplog.text
     log.files.on_operation = None
+
+
+def test_a_disk_that_fails_stops_compactions_until_it_is_opened_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Compacted()
+    fail_compactions(log, "EIO", caplog)
     assert log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES) is None
     log.log_dir.close()
     log.reopen()
     assert log.compact() >= 2, "opened again, it is tried again"
+
+
+def test_a_full_disk_stops_compactions_while_it_is_full(caplog: pytest.LogCaptureFixture) -> None:
+    log = Compacted()
+    fail_compactions(log, "ENOSPC", caplog)
+    assert log.compact() >= 2
 
 
 def test_the_clean_offset_is_kept_and_reset() -> None:

@@ -129,3 +129,25 @@ def test_overlapping_aborted_transactions() -> None:
     assert list(index.overlapping(31, 99)) == []
     assert index.ends_search(31)
     assert not index.ends_search(32)
+
+
+def test_a_cleared_transaction_index_is_empty_on_the_disk_too() -> None:
+    """Recovery cut the transaction off; the next opening must not find it again."""
+    files = MemoryFiles()
+    before = TxnIndex(files, "x.txnindex")
+    before.append(AbortedTransaction(1, 10, 20, 10))
+    before.seal()
+    recovered = TxnIndex(files, "x.txnindex")
+    recovered.clear()
+    recovered.seal()
+    assert TxnIndex(files, "x.txnindex").entries() == []
+    recovered.seal()  # nothing is left to take
+    assert files.size("x.txnindex") == 0
+
+
+def test_a_transaction_index_that_never_was_makes_no_file() -> None:
+    files = MemoryFiles()
+    index = TxnIndex(files, "x.txnindex")
+    index.clear()
+    index.seal()
+    assert not files.exists("x.txnindex")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from millstream.log.storage.files import Files, RealFiles
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.partition import Partition
-from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
+from millstream.log.testing.sim_files import Crash, Operation, SimFiles, disk_error
 from shared.partitions import (
     FOLDER,
     NOW_MS,
@@ -384,3 +385,18 @@ def test_no_segment_is_removed_before_the_log_start_offset_is_durable() -> None:
     first_removed = next(i for i, (kind, _) in enumerate(kinds) if kind == "remove")
     written = kinds.index(("rename", f"{ROOT}/log-start-offset-checkpoint.tmp"))
     assert written < kinds.index(("fsync_dir", ROOT), written) < first_removed
+
+
+def test_a_partition_that_is_there_has_all_its_files() -> None:
+    """Its metadata comes last; a power loss must not keep that name and lose an earlier one."""
+    for point in range(60):
+        for seed in range(40):
+            files = SimFiles(crash_at=point)
+            with suppress(Crash):
+                log_dir = LogDir.open(files, "log", durability="fsync", now_ms=NOW_MS)
+                log_dir.load({})
+                log_dir.create_partition(PARTITION, SMALL, topic_id="a", now_ms=NOW_MS)
+            names = files.after_crash("mixed", "mixed", seed=seed).contents()
+            there = {path.rpartition("/")[2] for path, _ in names if f"/{PARTITION}/" in path}
+            if "partition.metadata" in there:
+                assert {"leader-epoch-checkpoint", f"{0:020}.log"} <= there

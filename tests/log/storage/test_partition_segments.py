@@ -16,6 +16,7 @@ from shared.partitions import (
     check_indexes,
     flush,
     fresh,
+    new_partition,
     values,
 )
 
@@ -153,3 +154,15 @@ def test_segments_roll_before_offsets_outgrow_the_index() -> None:
     assert len(partition._segments) == 1
     partition.append(batch([b"c"]), NOW_MS)
     assert [segment.base_offset for segment in partition._segments] == [0, 1 << 31]
+
+
+def test_an_active_segment_of_deleted_records_goes_when_another_takes_its_place() -> None:
+    files = MemoryFiles()
+    log_dir, partition = new_partition(files)
+    for _ in range(2):
+        partition.append(batch([b"b" * 5000]), NOW_MS)  # a segment of its own
+        flush(partition)
+        partition.delete_records(1)
+    assert [segment.base_offset for segment in partition._segments] == [1]
+    log_dir.checkpoint()
+    assert [name for name in files.list_dir(FOLDER) if name.endswith(".log")] == [f"{1:020d}.log"]

@@ -15,7 +15,7 @@ from millstream.log.storage.partition import Partition
 from millstream.log.storage.producer_snapshot import encode_snapshot
 from millstream.log.storage.producer_state import ProducerState
 from millstream.log.storage.segment import Segment
-from millstream.log.testing.sim_files import SimFiles
+from millstream.log.testing.sim_files import SimFiles, disk_error
 from shared.partitions import (
     FOLDER,
     NOW_MS,
@@ -23,11 +23,13 @@ from shared.partitions import (
     ROOT,
     batch,
     check_indexes,
+    end,
     flush,
     log_file,
     new_partition,
     open_log,
     read_all,
+    send,
 )
 
 COUNT = 40
@@ -381,6 +383,27 @@ def test_without_what_the_checkpoint_wrote_the_whole_segment_is_read(suffix: str
     assert again._producers.producers[1].batches[-1].last_sequence == COUNT - 1
 
 
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".txnindex"])
+def test_a_true_entry_that_comes_twice_is_no_entry(suffix: str) -> None:
+    """What lies behind the synced entries may be an old sector, and that holds entries too."""
+    files = SimFiles()
+    config = TopicConfig.parse({"index.interval.bytes": 100})
+    log_dir, partition = new_partition(files, config=config)
+    for epoch in range(3):
+        send(partition, 1, epoch, 0, b"." * 100)
+        end(partition, 1, epoch, commit=False)
+    partition.seal()
+    flush(partition)
+    log_dir.checkpoint()
+    path = log_file(0, suffix)
+    entries = files.read_whole(path)
+    size_bytes = {".index": 8, ".timeindex": 12, ".txnindex": 34}[suffix]
+    assert entries
+    files.open(path).append(entries[:size_bytes])
+    again = open_log(files.restart(), config=config).partitions[PARTITION]
+    check_indexes(again)
+
+
 def test_snapshots_of_old_checkpoints_go() -> None:
     files = SimFiles()
     log_dir, partition = filled(files)
@@ -394,3 +417,24 @@ def test_snapshots_of_old_checkpoints_go() -> None:
     found = {f"{FOLDER}/{name}" for name in files.list_dir(FOLDER) if name.endswith(".snapshot")}
     assert found & (between - begin) <= {log_file(COUNT + 5, ".snapshot")}
     assert begin - {log_file(0, ".snapshot")} <= found
+
+
+def test_bytes_that_a_failed_fsync_lost_are_written_again_whatever_the_durability() -> None:
+    """The kernel shows them after a kill, and calls them clean."""
+    files = SimFiles()
+    _, partition = new_partition(files, durability="os")
+    for i in range(COUNT):
+        partition.append(batch([b"%d" % i]), NOW_MS)
+    files.on_operation = lambda each: disk_error("EIO", each.path) if each.kind == "fsync" else None
+    partition.seal()
+    flush(partition)
+    assert partition.failed
+    again = files.restart()
+    log_dir = open_log(again, durability="os")
+    found = log_dir.partitions[PARTITION]
+    found.append(batch([b"more"]), NOW_MS)
+    found.seal()
+    flush(found)
+    log_dir.checkpoint()
+    after = open_log(again.after_crash("dropped", "dropped"), durability="os")
+    assert values(after.partitions[PARTITION]) == [*expected(), b"more"]

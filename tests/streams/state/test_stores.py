@@ -311,6 +311,29 @@ def test_offset_and_data_survive_together_or_not_at_all(tmp_path: Path) -> None:
     backing.close()
 
 
+def test_a_clear_that_is_killed_leaves_no_half_of_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backing = RocksBacking(str(tmp_path / "db"))
+    backing.write([b"k"], [b"v"], checkpoints={0: at(1)})
+    backing.flush()
+
+    def killed(path: str, *, ignore_errors: bool) -> None:
+        for manifest in Path(path).glob("MANIFEST-*"):
+            manifest.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("millstream.streams.state.removing.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            backing.clear()
+    again = RocksBacking(str(tmp_path / "db"))
+    assert again.checkpoint(0) is None
+    again.write([b"k"], [b"w"], checkpoints={0: at(2)})
+    again.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unwritable_directory_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     backing = RocksBacking(str(tmp_path / "file" / "db"))

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from millstream.log.clock import Clock
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
-from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, StorageError
+from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, LogError
 from millstream.log.format.header import HEADER_SIZE_BYTES
+from millstream.log.limits import TIMED_WORK_RETRY_MS
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
 from millstream.log.storage.checkpoints import decode_cluster_id
@@ -88,6 +90,7 @@ class Broker:
         self.partitions.release = self.cleaner.release
         self._wake = asyncio.Event()
         self._asleep_until_ms = 0
+        self._timed_work_failed = False
         self._timer: asyncio.Task[None] | None = None
 
     @classmethod
@@ -127,6 +130,7 @@ class Broker:
         try:
             await broker.transactions.recover()
             broker.offsets.load()
+            await broker.offsets.forget_lost_topics()
         except BaseException:
             await to_the_end(broker.partitions.close(clean=False))
             raise
@@ -202,6 +206,9 @@ class Broker:
     async def delete_topic(self, name: str) -> None:
         """Remove a topic, its records, and what groups committed for it."""
         check_not_internal(name)
+        await to_the_end(self._delete_topic(name))
+
+    async def _delete_topic(self, name: str) -> None:
         await self.partitions.delete_topic(name)
         await self.offsets.forget_topic(name)
 
@@ -238,15 +245,16 @@ class Broker:
         while True:
             self._wake.clear()
             now_ms = self.clock.monotonic_ms()
-            try:
-                if now_ms >= checkpoint_ms:
-                    checkpoint_ms = now_ms + interval_ms
+            if now_ms >= checkpoint_ms:
+                checkpoint_ms = now_ms + interval_ms
+                with self._noting_failure():
                     await self.partitions.checkpoint()
+            with self._noting_failure():
                 await self.transactions.let_time_pass(now_ms)
+            with self._noting_failure():
                 self.groups.let_time_pass(now_ms)
+            with self._noting_failure():
                 await self.offsets.expire(now_ms)
-            except StorageError as error:
-                logger.error("Timed work of the log failed: %s", error)
             deadlines = (
                 self.transactions.next_deadline_ms(),
                 self.groups.next_deadline_ms(),
@@ -254,7 +262,19 @@ class Broker:
                 checkpoint_ms,
             )
             self._asleep_until_ms = min(each for each in deadlines if each is not None)
+            if self._timed_work_failed:
+                self._timed_work_failed = False
+                await self.clock.sleep_ms(TIMED_WORK_RETRY_MS)
             await self._sleep_until(self._asleep_until_ms)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """One kind of timed work: when it fails, the others do not wait for it."""
+        try:
+            yield
+        except LogError as error:
+            self._timed_work_failed = True
+            logger.error("Timed work of the log failed, and will be tried again: %s", error)
 
     async def _sleep_until(self, moment_ms: int) -> None:
         """Wait for the moment, or until there is an earlier one to wait for."""

@@ -163,11 +163,10 @@ class Catalog:
         try:
             for each in topic.topic_partitions():
                 if each not in self._log_dir.partitions:
-                    made.append(
-                        self._log_dir.make_partition(
-                            each, topic.config, topic_id=topic.topic_id, now_ms=now_ms
-                        )
+                    partition = self._log_dir.make_partition(
+                        each, topic.config, topic_id=topic.topic_id, now_ms=now_ms
                     )
+                    made.append(partition)
         except BaseException:
             for partition in made:
                 partition.close(clean=False)

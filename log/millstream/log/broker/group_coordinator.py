@@ -32,6 +32,7 @@ from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topic
 from .groups import Group
 from .internal_topic import InternalTopic
 from .offset_records import GroupRecord, encode_group_key, encode_group_value
+from .primitives import check_string
 
 if TYPE_CHECKING:
     from millstream.log.stats import GroupsStats
@@ -101,12 +102,14 @@ class GroupCoordinator:
                 (JoinGroup version 4 and later; KIP-394).
 
         Raises:
+            InvalidRequestError: no record can hold the group's name.
             UnknownMemberError: the session ended while waiting, or the id is none of this group.
             FencedInstanceIdError: another member has its group.instance.id now.
             MemberIdRequiredError: join again with the id it carries.
             InvalidSessionTimeoutError, GroupMaxSizeReachedError, InconsistentGroupProtocolError:
                 session.timeout.ms, the size of the group or the assignors do not suit.
         """
+        check_string("Group", name)
         self._check_session_timeout(request)
         await self.prepare()
         group = self._groups.get(name) or self._new_group(name, 0)

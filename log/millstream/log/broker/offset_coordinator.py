@@ -21,6 +21,7 @@ from millstream.log.errors import (
 )
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+from millstream.log.settings import LONG_MAX
 
 from .group_coordinator import GroupCoordinator
 from .group_values import CONSUMER, GroupState
@@ -34,6 +35,7 @@ from .offset_records import (
 )
 from .offsets import OffsetLoader, OffsetTable
 from .partitions import Partitions
+from .primitives import check_string
 from .txn_coordinator import TransactionCoordinator
 
 if TYPE_CHECKING:
@@ -266,6 +268,12 @@ class OffsetCoordinator:
             by_group.setdefault(group, set()).add(topic_partition)
         await self._forget([(group, gone, False) for group, gone in by_group.items()])
 
+    async def forget_lost_topics(self) -> None:
+        """Finish what a crash in the middle of a topic's deletion left undone."""
+        committed = {key.topic_partition.topic for key, _ in self._offsets.rows()}
+        for topic in sorted(committed.difference(self._partitions.topics())):
+            await self.forget_topic(topic)
+
     def _check_commit(
         self,
         member: ConsumerGroupMetadata,
@@ -273,11 +281,14 @@ class OffsetCoordinator:
         *,
         transactional: bool,
     ) -> None:
+        check_string("Group", member.group)
         self._groups.check_commit(member, transactional=transactional)
         size_bytes_max = self._config.offset_metadata_max_bytes
         for topic_partition, offset in offsets.items():
             self._partitions.partition(topic_partition)
-            if offset.offset < 0 or len(offset.metadata.encode()) > size_bytes_max:
+            check_string("Note on an offset", offset.metadata)
+            is_offset = 0 <= offset.offset <= LONG_MAX
+            if not is_offset or len(offset.metadata.encode()) > size_bytes_max:
                 raise ConfigError(
                     f"Group {member.group}, partition {topic_partition}: offset {offset.offset} "
                     f"with a note of {len(offset.metadata)} characters. An offset is 0 or more, a "

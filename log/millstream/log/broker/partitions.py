@@ -349,6 +349,7 @@ class Partitions:
     async def run_on_disk(self, work: Callable[[], T]) -> T:
         """Run blocking disk work where it belongs, while no topic is changed."""
         async with self._changing:
+            self._check_open()
             return await self._threads.run(work)
 
     async def checkpoint(self) -> None:
@@ -364,6 +365,7 @@ class Partitions:
             except (StorageError, LogClosedError) as error:  # a topic may go meanwhile
                 logger.warning("No checkpoint of %s: %s", partition.topic_partition, error)
             await asyncio.sleep(0)  # a few small writes each: others may want to go on
+            self._check_open()
         await self.flusher.until_recovery_point(sealed)
         await self.run_on_disk(self._catalog.checkpoint)
 

@@ -9,14 +9,28 @@ from __future__ import annotations
 
 import struct
 
-from millstream.log.errors import CorruptRecordError
+from millstream.log.errors import CorruptRecordError, InvalidRequestError
 
-__all__ = ["Reader", "Writer"]
+__all__ = ["Reader", "Writer", "check_string"]
 
 _INT8 = struct.Struct(">b")
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 _INT64 = struct.Struct(">q")
+_INT16_MAX = (1 << 15) - 1
+
+
+def check_string(what: str, value: str) -> None:
+    """Raise InvalidRequestError for a name that no record can hold."""
+    try:
+        size_bytes = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"{what} {value!r} is no text: {error}. Use another.") from None
+    if size_bytes > _INT16_MAX:
+        raise InvalidRequestError(
+            f"{what} {value[:40]}... has {size_bytes} bytes; Kafka's strings have at most "
+            f"{_INT16_MAX}. Use a shorter one."
+        )
 
 
 class Writer:

@@ -26,6 +26,7 @@ from millstream.log.events import event
 from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
+from .primitives import check_string
 from .producer_ids import ProducerIds
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
@@ -84,6 +85,8 @@ class TransactionCoordinator:
             ProducerFencedError: `current` is not in force.
             StorageError: the disk failed.
         """
+        if transactional_id is not None:
+            check_string("Transactional id", transactional_id)
         await self._reserve_producer_id()
         if transactional_id is None:
             return self._producer_ids.take(), 0

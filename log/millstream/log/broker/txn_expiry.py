@@ -14,13 +14,11 @@ from collections.abc import Container
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
 from millstream.log.events import event
+from millstream.log.limits import IDS_FORGOTTEN_AT_ONCE
 
 from .txn_log import TransactionLog
 
 __all__ = ["IdExpiry"]
-
-_FORGOTTEN_AT_ONCE = 1000
-"""Tombstones of one batch; the rest goes at the next look, which then comes at once."""
 
 
 class IdExpiry:
@@ -60,8 +58,8 @@ class IdExpiry:
             for each in self._log.table.idle_since(before_ms)
             if each.transactional_id not in busy and each.transactional_id not in self._held
         ]
-        if len(idle) > _FORGOTTEN_AT_ONCE:
-            del idle[_FORGOTTEN_AT_ONCE:]
+        if len(idle) > IDS_FORGOTTEN_AT_ONCE:
+            del idle[IDS_FORGOTTEN_AT_ONCE:]
             self.next_look_ms = now_ms
         self._log.forget(idle)
         self.expired += len(idle)

@@ -93,12 +93,18 @@ class TransactionRecovery:
     ) -> None:
         """Roll forward. The markers carry `metadata.epoch`, the transaction's own plus one: what is
         open with that epoch already is the next transaction, before which the COMPLETE record was
-        lost with the page cache. It must not get the last one's marker. A producer that keeps its
-        epoch has announced its next transaction after that record, so none can be open."""
-        own_epoch = metadata.epoch if metadata.keeps_epoch else metadata.epoch - 1
-        missing = {each for each, epoch in found.items() if epoch <= own_epoch}
+        lost with the page cache. It must not get the last one's marker; a producer that keeps its
+        epoch has announced its next transaction after that record, so none can be open. Nor must
+        one that is older: with durability="os" a power loss may have taken the marker that aborted
+        it."""
+        producer_id, epoch = metadata.producer_id, metadata.epoch
+        own_epoch = epoch if metadata.keeps_epoch else epoch - 1
+        older = {each for each, open_epoch in found.items() if open_epoch < own_epoch}
+        if older:
+            await self._markers.write(producer_id, epoch, older, commit=False)
+        missing = {each for each, open_epoch in found.items() if open_epoch == own_epoch}
         commit = metadata.state is TransactionState.PREPARE_COMMIT
-        await self._markers.write(metadata.producer_id, metadata.epoch, missing, commit=commit)
+        await self._markers.write(producer_id, epoch, missing, commit=commit)
         self._log.write(self._log.table.complete(metadata, self._clock.wall_ms()))
 
     async def _abort_found(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import suppress
 from re import Pattern
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -76,7 +77,7 @@ class EmbeddedConsumer:
             broker,
             config if group is not None else None,
             member=self.group_metadata,
-            position=self.position,
+            position=self._fetcher.positions,
             is_joining=self._is_joining,
         )
         self._closed = False
@@ -127,7 +128,9 @@ class EmbeddedConsumer:
             self._check_open()
             self._wake.clear()
             await self._take_part(end - loop.time())
-            await self._find_positions()
+            with suppress(TimeoutError):  # a transaction that is open holds one of them
+                async with asyncio.timeout_at(end):
+                    await self._find_positions()
             if self._fetcher.has_fetched:
                 return
             was_reset = await self._fetch(wait_ms)
@@ -205,8 +208,16 @@ class EmbeddedConsumer:
         )
 
     def position(self) -> dict[TopicPartition, int]:
-        """The next offset to be returned, for every assigned partition that has one yet."""
-        return self._fetcher.positions()
+        """The next offset to be returned, for every assigned partition that has one yet.
+
+        Raises:
+            LogClosedError: the consumer was closed and has given up its partitions. A transaction
+                that committed these no offsets would count without what it had read.
+        """
+        positions = self._fetcher.positions()
+        if not self._fetcher.assignment():
+            self._check_open()
+        return positions
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset`. One that does not exist is noticed by the next poll."""

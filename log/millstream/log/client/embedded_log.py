@@ -380,16 +380,21 @@ class EmbeddedLog:
             return
         self._is_closing = True
         problems: list[BaseException] = []
+        try:
+            await self._close_clients(problems)
+        finally:
+            try:
+                await self._open_broker.close()
+            except (LogError, asyncio.CancelledError) as error:
+                problems.append(error)
+        problems.sort(key=lambda error: isinstance(error, LogError))
+        if problems:
+            raise problems[0]
+
+    async def _close_clients(self, problems: list[BaseException]) -> None:
         clients: list[EmbeddedConsumer | EmbeddedProducer] = [*self._consumers, *self._producers]
         for client in clients:
             try:
                 await client.close()
             except (LogError, asyncio.CancelledError) as error:
                 problems.append(error)
-        try:
-            await self._open_broker.close()
-        except (LogError, asyncio.CancelledError) as error:
-            problems.append(error)
-        problems.sort(key=lambda error: isinstance(error, LogError))
-        if problems:
-            raise problems[0]

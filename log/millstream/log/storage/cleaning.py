@@ -13,10 +13,12 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from millstream.log.events import event
+from millstream.log.limits import COMPACTION_FAILURES_MAX
 from millstream.log.settings import LONG_MAX
 
 from .compaction import Compaction, CompactionPlan, CompactionStats, LastBatches
 from .compaction_swap import Discarded, Swap
+from .disk_full import DiskFullError
 from .files import Files
 from .flush import Unsynced
 from .producer_state import ProducerState
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
     from .shrinking import ShrinkingPartition
 
 __all__ = ["Cleaning"]
-
-FAILURES_MAX = 3
-"""After so many failed compactions in a row the partition is left alone until the log is opened
-again: the disk, or a record, will not mend itself."""
 
 
 class _Cleanable(NamedTuple):
@@ -90,7 +88,7 @@ class Cleaning:
         """A compaction to run; None while one runs or settles, after too many failures, and when
         there is nothing worth it."""
         partition = self._partition
-        if self._running or self._unsynced.is_settling or self._failures >= FAILURES_MAX:
+        if self._running or self._unsynced.is_settling or self._failures >= COMPACTION_FAILURES_MAX:
             return None
         found = self._cleanable(now_ms)
         config = partition.config
@@ -102,6 +100,7 @@ class Cleaning:
             self._files,
             CompactionPlan(
                 partition.folder,
+                partition.topic_partition,
                 config,
                 base_offsets,
                 found.first_dirty,
@@ -162,7 +161,8 @@ class Cleaning:
             self._unsynced.settle_later(discarded)
 
     def _failed(self, error: BaseException) -> None:
-        self._failures += 1
+        if not isinstance(error, DiskFullError):  # there may be room the next time
+            self._failures += 1
         event(
             "compaction failed",
             logging.WARNING,
@@ -170,7 +170,7 @@ class Cleaning:
             folder=self._partition.folder,
             problem=error,
             failures=self._failures,
-            failures_max=FAILURES_MAX,
+            failures_max=COMPACTION_FAILURES_MAX,
         )
 
     def _first_dirty(self) -> int:

@@ -27,13 +27,15 @@ from typing import NamedTuple
 from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader
+from millstream.log.record import TopicPartition
 
 from .compaction_filter import BatchFilter, Filtered, records_of
 from .compaction_map import OffsetMap
 from .compaction_swap import CleanedGroup, remove_leftovers
 from .compaction_transactions import TransactionsMet
 from .files import Files
-from .layout import CLEANED, TXN_INDEX, offset_file
+from .layout import CLEANED, SNAPSHOT, TXN_INDEX, offset_file
+from .producer_snapshot import decode_snapshot
 from .recovery import valid_batches
 from .segment import RELATIVE_OFFSET_MAX, Segment
 from .txn_index import AbortedTransaction
@@ -70,6 +72,7 @@ class CompactionPlan(NamedTuple):
     """
 
     folder: str
+    topic_partition: TopicPartition
     config: TopicConfig
     base_offsets: list[int]
     first_dirty: int
@@ -118,6 +121,8 @@ class Compaction:
         self._map_was_full = False
         self._end = plan.end
         self._written: list[Segment] = []
+        self._open_in_snapshots: set[int] = set()
+        """Producers whose transaction the last snapshot holds open, until their marker comes."""
 
     @property
     def is_stopped(self) -> bool:
@@ -235,9 +240,14 @@ class Compaction:
         self._written.append(cleaned)
         is_changed = len(base_offsets) > 1
         last = self._last_batch(base_offsets)
+        self._open_in_snapshots |= self._open_at(first)
         for base_offset in base_offsets:
             for header, batch in self._batches(base_offset):
-                must_stay = header.base_offset == last or self.plan.last_batches.contain(header)
+                must_stay = (
+                    header.base_offset == last
+                    or self._ends_what_a_snapshot_holds_open(header)
+                    or self.plan.last_batches.contain(header)
+                )
                 left = leave.apply(header, batch, must_stay=must_stay)
                 self._count(header, left)
                 is_changed = is_changed or left.batch is not batch
@@ -255,6 +265,24 @@ class Compaction:
         cleaned.seal()
         cleaned.fsync()
         self.groups.append(CleanedGroup(cleaned, base_offsets))
+
+    def _open_at(self, base_offset: int) -> set[int]:
+        """Producers whose transaction is open in the snapshot there, if there is a whole one."""
+        path = offset_file(self.plan.folder, base_offset, SNAPSHOT)
+        if not self._files.exists(path):
+            return set()
+        try:
+            state = decode_snapshot(self._files.read_whole(path), path, self.plan.topic_partition)
+        except CorruptRecordError:
+            return set()
+        return set(state.open_transactions)
+
+    def _ends_what_a_snapshot_holds_open(self, header: BatchHeader) -> bool:
+        """Such a marker stays: a recovery that begins with the snapshot would wait for it."""
+        if not header.is_control or header.producer_id not in self._open_in_snapshots:
+            return False
+        self._open_in_snapshots.remove(header.producer_id)
+        return True
 
     def _last_batch(self, base_offsets: list[int]) -> int | None:
         """Base offset of the last batch of some segments. It stays, so that the new segment says
@@ -289,11 +317,20 @@ class Compaction:
     def _batches(self, base_offset: int) -> Iterator[tuple[BatchHeader, memoryview]]:
         """The batches of a segment, through a handle of this compaction."""
         segment = Segment(self._files, self.plan.folder, base_offset)
-        read_to = 0
+        ends = [*self.plan.base_offsets, self.plan.end]
+        end = ends[bisect_right(ends, base_offset)]
+        read_to, next_offset = 0, base_offset
         try:
             for position, header, batch in valid_batches(segment):
                 if self._stopping:
                     raise _Stopped
+                # The checksum of a batch does not cover its base offset.
+                if not next_offset <= header.base_offset <= header.last_offset < end:
+                    raise CorruptRecordError(
+                        f"a batch of offsets {header.base_offset} to {header.last_offset}, where "
+                        f"only {next_offset} to {end - 1} can be"
+                    )
+                next_offset = header.last_offset + 1
                 read_to = position + header.size_bytes
                 yield header, batch
         except CorruptRecordError as error:

@@ -112,7 +112,8 @@ def create_partition(request: LoadRequest, *, topic_id: str) -> Partition:
     segment = Segment(files, folder, 0, create=True)
     try:
         write_file(files, f"{folder}/{LEADER_EPOCHS}", encode_leader_epochs(LEADER_EPOCH, 0))
-        # Last, and by a rename: where this file is, everything before it is too.
+        files.fsync_dir(folder)
+        # Last, and by a rename: where this name is, every name before it is too.
         replace_file(files, f"{folder}/{PARTITION_METADATA}", encode_partition_metadata(topic_id))
         files.fsync_dir(request.root)
     except BaseException:
@@ -292,7 +293,7 @@ class Loading:
             request.now_ms,
         )
         recovery.scan()
-        kept = self._segments[:first] + recovery.apply(rewrite=request.durability == "fsync")
+        kept = self._segments[:first] + recovery.apply()
         if recovery.log_end_offset < request.log_start_offset:
             for segment in kept:
                 segment.remove()

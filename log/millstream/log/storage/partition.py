@@ -302,6 +302,7 @@ class Partition(ShrinkingPartition):
         segment = Segment(self._files, self.folder, self.log_end_offset, create=True)
         self._snapshots.pop()  # a segment begins there now
         self._segments.add(segment)
+        self._drop_below_start()
 
     def _close_active(self) -> None:
         self._check_writable()

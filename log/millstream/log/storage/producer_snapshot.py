@@ -7,8 +7,9 @@
 
 It describes the batches below OFFSET. Of the five batches remembered only the last one is kept, as
 in Kafka; -1 stands for none. The timestamp is when the producer was last heard of, by this log's
-clock: producer.id.expiration.ms counts from it, and records may carry times of years ago. Written when a segment is closed and at a clean stop; a snapshot that
-a crash damaged is told by its checksum and ignored.
+clock: producer.id.expiration.ms counts from it, and records may carry times of years ago. Written
+when a segment is closed, at checkpoints and at a clean stop; a snapshot that a crash damaged is
+told by its checksum and ignored.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from millstream.log.errors import CorruptRecordError
 from millstream.log.events import event
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, check_batch, parse_header
+from millstream.log.limits import RECOVERY_READ_BYTES
 
 from .files import Files, write_file
 from .layout import SNAPSHOT, offset_file
@@ -38,8 +39,6 @@ from .segment import Segment
 __all__ = ["Recovery", "valid_batches"]
 
 logger = logging.getLogger(__name__)
-
-READ_BYTES = 1 << 20
 
 
 @dataclass
@@ -105,11 +104,8 @@ class Recovery:
                 "made durable",
             )
 
-    def apply(self, *, rewrite: bool) -> list[Segment]:
+    def apply(self) -> list[Segment]:
         """Make the disk say what the scan found, durably. Returns the segments that are left.
-
-        Args:
-            rewrite: write what is above the recovery point again (step 5).
 
         Raises:
             OSError: the disk failed; recovery may begin again.
@@ -118,7 +114,7 @@ class Recovery:
         self._write_snapshots()
         self._cut()
         for scanned in self.scanned:
-            if rewrite and scanned.unsynced_position is not None:
+            if scanned.unsynced_position is not None:
                 _rewrite(scanned.segment, scanned.unsynced_position)
             if scanned.segment is not kept[-1]:
                 scanned.segment.seal()
@@ -202,10 +198,10 @@ def valid_batches(
     while position < end:
         start = position - chunk_position
         if len(chunk) - start < HEADER_SIZE_BYTES:
-            chunk, chunk_position, start = segment.read(position, READ_BYTES), position, 0
+            chunk, chunk_position, start = segment.read(position, RECOVERY_READ_BYTES), position, 0
         header = parse_header(chunk, start)
         if len(chunk) - start < header.size_bytes <= end - position:
-            size = max(READ_BYTES, header.size_bytes)
+            size = max(RECOVERY_READ_BYTES, header.size_bytes)
             chunk, chunk_position, start = segment.read(position, size), position, 0
         check_batch(chunk, start, header)
         yield position, header, memoryview(chunk)[start : start + header.size_bytes]
@@ -214,6 +210,6 @@ def valid_batches(
 
 def _rewrite(segment: Segment, position: int) -> None:
     while position < segment.size_bytes:
-        data = segment.read(position, READ_BYTES)
+        data = segment.read(position, RECOVERY_READ_BYTES)
         segment.handle.overwrite(position, data)
         position += len(data)

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader
+from millstream.log.limits import FIND_BYTES
 from millstream.log.record import TopicPartition
 
 from .files import Files
 from .layout import SNAPSHOT, offset_file
 from .producer_snapshot import decode_snapshot
 from .producer_state import ProducerState
-from .segment import FIND_BYTES, Segment
+from .segment import Segment
 from .txn_index import VERSION
 
 __all__ = ["ResumePoint", "resume_point"]
@@ -113,11 +114,11 @@ def _trust_time_index(segment: Segment, offset: int) -> None:
 
 def _trust_txn_index(segment: Segment, offset: int) -> None:
     entries = segment.txn_index.stored.all()
-    count = 0
+    count, before = 0, segment.base_offset - 1
     for entry in entries:
-        if entry[0] != VERSION or not segment.base_offset <= entry[3] < offset:
+        if entry[0] != VERSION or not before < entry[3] < offset:
             break
-        count += 1
+        count, before = count + 1, entry[3]
 
     def is_true(entry: tuple[int, ...]) -> bool:
         header = _batch_with(segment, entry[3])

@@ -21,6 +21,7 @@ from millstream.log.config import TopicConfig
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, BatchHeader, parse_header
 from millstream.log.format.header import checksum
+from millstream.log.limits import FIND_BYTES, WALK_BYTES
 
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
@@ -33,10 +34,6 @@ from .txn_index import TxnIndex
 __all__ = ["NO_TIMESTAMP", "Segment"]
 
 NO_TIMESTAMP = -1
-FIND_BYTES = 1 << 12
-"""Read at once to find one batch: about what lies between two index entries."""
-WALK_BYTES = 1 << 18
-"""Read at once to go through many batches."""
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 """Indexes hold offsets relative to the base offset in 32 bits."""
 INDEX_ENTRY_BYTES = 8
@@ -172,8 +169,23 @@ class Segment:
         It may begin after `offset`, where compaction left a gap. None when all end before it.
         """
         read_to, begin = self._read_end
-        if offset != read_to:
-            begin = self.index.floor(offset)
+        if offset == read_to:
+            return self._find_from(begin, offset)
+        begin = self.index.floor(offset)
+        if not 0 <= begin < max(self.size_bytes, 1):
+            begin = 0
+        try:
+            found = self._find_from(begin, offset)
+        except CorruptRecordError:
+            if not begin:
+                raise
+        else:
+            # The batch an entry points to ends at or before the offset that was looked for.
+            if found is None or found[0] != begin or found[1].last_offset <= offset:
+                return found
+        return self._find_from(0, offset)  # the index was damaged, or the first batch is meant
+
+    def _find_from(self, begin: int, offset: int) -> tuple[int, BatchHeader] | None:
         for position, header in self.batches(begin, FIND_BYTES):
             if header.last_offset >= offset:
                 return position, header

@@ -81,10 +81,15 @@ class ShrinkingPartition(ReadablePartition, ABC):
             )
         if before > self.log_start_offset:
             self.log_start_offset = before
-            for segment in self._segments.take_below(before):
-                self._unsynced.drop(segment)
+            self._drop_below_start()
             self._update_offsets()
         return self.log_start_offset
+
+    def _drop_below_start(self) -> None:
+        """Let go of segments that hold nothing from the log start offset on; never the active
+        one, which goes when another takes its place."""
+        for segment in self._segments.take_below(self.log_start_offset):
+            self._unsynced.drop(segment)
 
     def apply_retention(self, now_ms: int) -> int:
         """Drop the oldest segments by retention.ms and retention.bytes, where cleanup.policy says
@@ -195,7 +200,7 @@ class ShrinkingPartition(ReadablePartition, ABC):
         return self._clean().finish(compaction, error)
 
     def _may_clean(self) -> bool:
-        return self.config.compacts and not self._closed
+        return self.config.compacts and not self._closed and not self.failed
 
     def _clean(self) -> Cleaning:
         if self._cleaning is None:

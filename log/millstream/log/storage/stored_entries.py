@@ -40,6 +40,11 @@ class StoredEntries:
                 self._count = 0
         return self._count
 
+    @property
+    def has_stale_bytes(self) -> bool:
+        """Whether the file says something that is to be forgotten."""
+        return self._is_stale and self._files.exists(self.path)
+
     def get(self, i: int) -> tuple[int, ...]:
         """The fields of entry `i`."""
         assert 0 <= i < self.count

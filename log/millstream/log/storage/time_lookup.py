@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader, Columns, check_batch, decode_batch
+from millstream.log.limits import FIND_BYTES
 
-from .segment import FIND_BYTES, NO_TIMESTAMP, Segment
+from .segment import NO_TIMESTAMP, Segment
 
 __all__ = ["first_at", "max_timestamp"]
 

@@ -70,10 +70,11 @@ class TxnIndex:
         return bool(entries) and entries[-1].last_stable_offset >= stop
 
     def seal(self) -> None:
-        """Write what is in memory to the file, if anything is."""
+        """Write what is in memory to the file, if anything is; and take from it what recovery has
+        cleared: a transaction that was cut off must not hide records that came in its place."""
         entries = self.entries()
         added = entries[self._stored_count :]
-        if added:
+        if added or self.stored.has_stale_bytes:
             self.stored.extend(b"".join(ENTRY.pack(VERSION, *aborted) for aborted in added))
         self._stored_count = len(entries)
 

@@ -237,8 +237,9 @@ class _LogCheck:
     def _facts(self, found: TopicPartition) -> PartitionFacts:
         recovery_point = self._offsets[RECOVERY_POINTS].get(found, NONE)
         cleaned_to = self._offsets[CLEANER_OFFSETS].get(found, 0)
-        if found.topic in self._compacted and not self._clean:
-            # A compaction is in place before the checkpoint says how far it went.
+        if found.topic in self._compacted:
+            # A compaction is in place before the checkpoint says how far it went, and one that was
+            # finished when the log was opened may never be in it.
             cleaned_to = max(cleaned_to, recovery_point)
         return PartitionFacts(
             found,

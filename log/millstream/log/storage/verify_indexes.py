@@ -65,6 +65,7 @@ class IndexCheck:
         self._largest = -1
         self._last_time = -1
         self._aborted: list[AbortedTransaction] = []
+        self._without_records: set[int] = set()  # offsets of markers
 
     def _entries(self, suffix: str, entry: struct.Struct) -> Iterator[Located]:
         path = self._paths[suffix]
@@ -137,9 +138,12 @@ class IndexCheck:
             self._last_time = timestamp
             self._time = next(self._times, None)
 
-    def aborted(self, transaction: AbortedTransaction) -> None:
-        """A marker in this segment aborts this transaction."""
+    def aborted(self, transaction: AbortedTransaction, *, has_records: bool) -> None:
+        """A marker in this segment aborts this transaction. One whose records compaction has taken
+        needs no entry: there is nothing left for a reader to skip."""
         self._aborted.append(transaction)
+        if not has_records:
+            self._without_records.add(transaction.last_offset)
 
     def finish(self, *, compacted: bool) -> Iterator[Finding]:
         """Every batch was seen."""
@@ -161,25 +165,35 @@ class IndexCheck:
     def _check_aborted(self, compacted: bool) -> Iterator[Finding]:
         path = self._paths[TXN_INDEX]
         missing = {each.last_offset: each for each in self._aborted}
+        last_offset = -1
         for at, (version, *fields) in self._entries(TXN_INDEX, TXN_ENTRY):
             entry = AbortedTransaction(*fields)
             if version != TXN_VERSION:
                 yield error(path, at, f"version {version} is unknown", REBUILD)
+            if entry.last_offset <= last_offset:
+                yield error(path, at, f"{_told(entry)} does not ascend", REBUILD)
+            last_offset = entry.last_offset
             found = missing.pop(entry.last_offset, None)
             if not _agree(entry, found, compacted):
                 said = "no marker says so" if found is None else f"the batches say {_told(found)}"
                 yield error(path, at, f"{_told(entry)} was aborted, but {said}", REBUILD)
         for each in missing.values():
-            yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD)
+            if each.last_offset not in self._without_records:
+                yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD)
 
 
 def _agree(entry: AbortedTransaction, found: AbortedTransaction | None, compacted: bool) -> bool:
     """Whether an entry and what the batches say are the same; compaction may have taken the first
-    batches of a transaction, or all of them, and left the entry."""
+    batches of a transaction, or all of them, and left the entry. A stable offset that is too high
+    would end a reader's search too early."""
     if not compacted:
         return entry == found
-    return found is None or (
-        entry.producer_id == found.producer_id and entry.first_offset <= found.first_offset
+    if found is None:
+        return 0 <= entry.last_stable_offset <= entry.last_offset + 1
+    return (
+        entry.producer_id == found.producer_id
+        and entry.first_offset <= found.first_offset
+        and 0 <= entry.last_stable_offset <= found.last_stable_offset
     )
 
 

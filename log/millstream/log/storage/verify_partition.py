@@ -256,7 +256,8 @@ class PartitionCheck:
         if indexes is not None:
             yield from indexes.batch(found.position, header)
             if aborted is not None:
-                indexes.aborted(aborted)
+                has_records = producers.had_records(aborted)
+                indexes.aborted(aborted, has_records=has_records)
         if self._records:
             yield from self._check_records(path, found, header)
         self._end = max(self._end, header.last_offset + 1)

@@ -13,13 +13,13 @@ nothing until its first commit (10 ms for each of them at start-up otherwise).""
 
 from __future__ import annotations
 
-import shutil
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .removing import REMOVED, remove_folder
 from .store import Checkpoint, StateStoreError
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class RocksBacking:
         self._opening = threading.Lock()  # apply() opens in a thread while the owner may read
         if Path(path).is_dir():
             self._open()
+        elif Path(path + REMOVED).is_dir():
+            remove_folder(path)
 
     def get(self, key: bytes) -> bytes | None:
         database = self._database
@@ -118,7 +120,7 @@ class RocksBacking:
 
     def clear(self) -> None:
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_folder(self.path)
 
     def flush(self) -> None:
         if self._database is not None:
@@ -166,7 +168,8 @@ class RocksBacking:
         return StateStoreError(
             f"the state store in {self.path} cannot be {what}: {error}. Check that the "
             "directory is writable, has space, and that no other process runs this app there "
-            "(state_dir=...); nothing is lost: the next start restores from the changelog"
+            "(state_dir=...). Nothing is lost: with that directory moved away, the next start "
+            "restores it from the changelog"
         )
 
 
