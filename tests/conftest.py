@@ -1,4 +1,5 @@
-"""The default run leaves out the proofs that take minutes; `CI=true` or `-m slow` runs them."""
+"""The default run leaves out the proofs that take minutes, and those on a cluster of Apache Kafka;
+`CI=true`, `-m slow` and `-m cluster` run them."""
 
 from __future__ import annotations
 
@@ -6,11 +7,21 @@ import os
 
 import pytest
 
+from shared.kafka_jars import Java, java_or_skip
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("CI") or config.getoption("-m"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    late = [
+        each for each in items if {"slow", "cluster"} & {mark.name for mark in each.iter_markers()}
+    ]
+    if late:
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
+
+
+@pytest.fixture(scope="session")
+def java() -> Java:
+    """Apache Kafka's classes; the test is skipped where they cannot be had."""
+    return java_or_skip()
