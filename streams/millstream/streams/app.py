@@ -73,6 +73,7 @@ class App:
         id: names the consumer group, the changelogs and the repartition topics; Kafka's
             application.id. Another id is another app, with state of its own.
         log: `file:DIR` or `memory:`; else $MILLSTREAM_LOG, else `file:./millstream-data`.
+        listen: HOST:PORT where Kafka clients reach the log while the app runs.
         idle_timeout: after so much silence stream time moves on and closes windows; None: never.
         on_error: what becomes of a record for which a function raises.
         on_deserialization_error: what becomes of a record that cannot be read.
@@ -85,6 +86,7 @@ class App:
         id: str,  # noqa: A002 - Kafka's application.id
         *,
         log: str | None = None,
+        listen: str | None = None,
         guarantee: Guarantee = "exactly_once",
         commit_interval_ms: int = 100,
         idle_timeout: Duration | None = "30s",
@@ -102,6 +104,7 @@ class App:
         check_policy(f"app {id!r}: on_deserialization_error", on_deserialization_error)
         self.id = id
         self.log = log
+        self.listen = listen
         self.guarantee: Guarantee = guarantee
         self.commit_interval_ms = commit_interval_ms
         self.idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)

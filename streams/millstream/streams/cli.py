@@ -45,14 +45,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 @app_argument
 @log_option
 @click.option("--until-end", is_flag=True, help="Process what is there, close the windows, exit.")
+@click.option("--listen", metavar="HOST:PORT", help="Let Kafka clients reach the log there.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
 @json_option
 def run(
-    reference: str, log_url: str | None, until_end: bool, metrics: str | None, as_json: bool
+    reference: str,
+    log_url: str | None,
+    until_end: bool,
+    listen: str | None,
+    metrics: str | None,
+    as_json: bool,
 ) -> None:
     """Run the stream app APP: path/app.py or package.module, with :name if it is not called app."""
     with reported_errors():
         app = _load(reference, log_url)
+        app.listen = listen or app.listen
         from .progress_display import ProgressDisplay
 
         gc.freeze()  # what is loaded stays; no look for cycles need go through it
@@ -201,14 +208,13 @@ async def _run_app(
 
     if metrics is None:
         return await run_app(app, until_end=until_end, progress=progress, stop=stop)
-    from millstream.log import open_log
     from millstream.log.server.metrics_http import serve_metrics
 
+    from .app_log import open_app_log
     from .metrics import AppMetrics
 
-    app.topology()  # what is wrong with the app should not cost opening the log
     numbers = AppMetrics(app.id)
-    async with open_log(app.log_url) as log:
+    async with open_app_log(app) as log:
         async with serve_metrics([log.metrics, numbers.text], metrics) as address:
             click.echo(f"metrics: http://{address}/metrics", err=True)
             return await run_app(

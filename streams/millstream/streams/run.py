@@ -47,7 +47,8 @@ async def run_app(
     fails stops the others and is raised. Stopped either way, everything processed is committed.
 
     Args:
-        log: the log to run on; opened from `app.log_url` when there is none.
+        log: the log to run on; opened from `app.log_url`, and served on `app.listen`, when there is
+            none.
         metrics: told which worker to ask.
 
     Raises:
@@ -56,10 +57,9 @@ async def run_app(
         MillstreamError: the log, a store or a connector failed.
     """
     if log is None:
-        from millstream.log import open_log
+        from .app_log import open_app_log
 
-        app.topology()  # what is wrong with the app should not cost opening the log
-        async with open_log(app.log_url) as opened:
+        async with open_app_log(app) as opened:
             return await run_app(
                 app, log=opened, until_end=until_end, progress=progress, stop=stop, metrics=metrics
             )
