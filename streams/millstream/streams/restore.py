@@ -80,7 +80,7 @@ async def restore_stores(
     """Bring stores to the end of their changelogs; returns the number of records read.
 
     The transactional producer must be initialised before, or an unfinished transaction of the
-    previous run would hide the end.
+    previous run would hide the end. One of another worker is waited for.
     """
     bounds = await _bounds(log, [entry.changelog for entry in stores])
     remaining: dict[TopicPartition, _Restore] = {}
@@ -177,7 +177,8 @@ async def _bounds(
 ) -> dict[TopicPartition, ChangelogBounds]:
     topics = {name: await log.describe_topic(name) for name in {tp.topic for tp in changelogs}}
     beginnings = await log.beginning_offsets(changelogs)
-    ends = await log.end_offsets(changelogs)
+    # What another worker left undecided decides itself first: up to there its commits may lie.
+    ends = await log.end_offsets(changelogs, "read_uncommitted")
     return {
         tp: ChangelogBounds(
             beginnings[tp], ends[tp], topics[tp.topic].topic_id, _retention(topics[tp.topic])

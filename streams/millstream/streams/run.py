@@ -69,27 +69,29 @@ async def run_app(
     await prepare_topics(context)
     if until_end:
         await _together(_runs(context, app.sources, "source", until_end=True), stop)
-    worker = Worker(context)
-    app.attach(worker)
-    if metrics is not None:
-        metrics.worker = worker
-    try:
-        if until_end:
-            reached_end = await worker.run(stop=stop, until_end=True)
-            await _together(_runs(context, app.sinks, "sink", until_end=True), stop)
-        else:
-            reached_end = False
-            await _run_on(context, worker, stop)
-    finally:
-        app.attach(None)
+    with context.directory.claimed() as (directory, name):
+        worker = Worker(context._replace(directory=directory), name=name)
+        app.attach(worker)
+        if metrics is not None:
+            metrics.worker = worker
+        try:
+            if until_end:
+                reached_end = await worker.run(stop=stop, until_end=True)
+                await _together(_runs(context, app.sinks, "sink", until_end=True), stop)
+            else:
+                reached_end = False
+                await _run_on(context, worker, stop)
+        finally:
+            app.attach(None)
     return RunResult(worker.stats(), time.perf_counter() - started, reached_end)
 
 
 async def run_worker_to_end(context: RunContext, stop: asyncio.Event) -> RunResult:
     """Run an app alone, without what is attached to it, to the end of its input."""
     started = time.perf_counter()
-    worker = Worker(context)
-    reached_end = await worker.run(stop=stop, until_end=True)
+    with context.directory.claimed() as (directory, name):
+        worker = Worker(context._replace(directory=directory), name=name)
+        reached_end = await worker.run(stop=stop, until_end=True)
     return RunResult(worker.stats(), time.perf_counter() - started, reached_end)
 
 

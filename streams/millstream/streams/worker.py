@@ -37,7 +37,7 @@ from .run_context import RunContext
 from .running_tasks import RunningTask, RunningTasks
 from .state import Store
 from .state_thread import StateThread
-from .topology import changelog_topic
+from .topology import Topology, changelog_topic
 from .until_end import EndOfInput
 
 if TYPE_CHECKING:
@@ -52,10 +52,15 @@ SLICE_MAX_MS: Final = 100
 RECOVERIES_MAX: Final = 5
 """Attempts in a row that may end in a retriable error."""
 
-_PRODUCER_CONFIG: Mapping[str, str | int] = {
-    "batch.size": 256 << 10,
-    "linger.ms": 50,
+_PRODUCER_CONFIG: Mapping[str, str | int] = {"batch.size": 256 << 10, "linger.ms": 50}
+_EMBEDDED_PRODUCER_CONFIG: Mapping[str, str | int] = {
+    **_PRODUCER_CONFIG,
     "transaction.timeout.ms": 900_000,  # a function may block for long; a dead worker is fenced
+}
+_SHARED_PRODUCER_CONFIG: Mapping[str, str | int] = {
+    **_PRODUCER_CONFIG,
+    # Who takes over from a dead worker has to wait for the end of its transaction.
+    "transaction.timeout.ms": 10_000,
 }
 _CONSUMER_CONFIG: Mapping[str, str | int] = {
     "enable.auto.commit": "false",
@@ -68,6 +73,10 @@ _EMBEDDED_CONSUMER_CONFIG: Mapping[str, str | int] = {
     # takes the coordinator with it, so that nobody waits for the end of its session.
     "max.poll.interval.ms": 1_800_000,
     "session.timeout.ms": 1_800_000,
+}
+_SHARED_CONSUMER_CONFIG: Mapping[str, str | int] = {
+    **_CONSUMER_CONFIG,
+    "session.timeout.ms": 10_000,
 }
 _GROUP_MOVED_ON = (IllegalGenerationError, UnknownMemberError, RebalanceInProgressError)
 
@@ -88,13 +97,17 @@ class WorkerStats(NamedTuple):
 
 
 class Worker:
-    """One worker of an app: a member of its group, and one transactional producer."""
+    """One worker of an app: a member of its group, and one transactional producer.
 
-    def __init__(self, context: RunContext, *, index: int = 0) -> None:
+    Args:
+        name: no other worker of the app has it; who gets it next takes over what this one left.
+    """
+
+    def __init__(self, context: RunContext, *, name: str = "0") -> None:
         self._context = context
         self._clock = context.clock
         self._transactional_id = (
-            f"{context.app_id}-{index}" if context.app.guarantee == "exactly_once" else None
+            f"{context.app_id}-{name}" if context.app.guarantee == "exactly_once" else None
         )
         self._thread = StateThread()
         self._globals = GlobalTables(context)
@@ -103,10 +116,13 @@ class Worker:
         is_embedded = context.log.url.startswith(("file:", "memory:"))
         self._consumer = context.log.consumer(
             group=context.app_id,
-            config=_EMBEDDED_CONSUMER_CONFIG if is_embedded else _CONSUMER_CONFIG,
+            config=_EMBEDDED_CONSUMER_CONFIG if is_embedded else _shared_config(context.topology),
         )
         self._journal = Journal(
-            context.log, self._consumer, self._transactional_id, _PRODUCER_CONFIG
+            context.log,
+            self._consumer,
+            self._transactional_id,
+            _EMBEDDED_PRODUCER_CONFIG if is_embedded else _SHARED_PRODUCER_CONFIG,
         )
         self._reading = Reading(context.log, self._consumer, self._tasks)
         self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
@@ -346,3 +362,11 @@ class Worker:
         inputs = [partition for running in self._tasks for partition in running.inputs]
         await self._tasks.close(list(self._tasks))
         self._reading.forget(inputs)
+
+
+def _shared_config(topology: Topology) -> Mapping[str, str | int]:
+    """Range keeps the same partitions of several topics together, which joins need; where nothing
+    is joined, tasks that stay where they are need not stop for those that move."""
+    is_joined = any(len(subtopology.sources) > 1 for subtopology in topology.subtopologies)
+    assignor = "range" if is_joined else "cooperative-sticky"
+    return {**_SHARED_CONSUMER_CONFIG, "partition.assignment.strategy": assignor}

@@ -248,7 +248,7 @@ def test_two_workers_share_the_partitions() -> None:
         async with open_log("memory:") as log:
             rows = [(f"k{n}", {}, n) for n in range(100)]
             await feed(log, "events", rows, partitions=4)
-            workers = [Worker(RunContext.of(counter(), log), index=index) for index in range(2)]
+            workers = [Worker(RunContext.of(counter(), log), name=str(index)) for index in range(2)]
             async with running(workers[0]):
                 await until(lambda: has_records(log, "counts", 100))
                 async with running(workers[1]):
