@@ -102,7 +102,7 @@ class Java:
         with locked(f"java-{sources[0].stem}-{digest}") as folder:
             if not (folder / "complete").exists():
                 subprocess.run(
-                    ["javac", "-nowarn", "-cp", f"{self.jars}/*", "-d", str(folder), *sources],
+                    ["javac", "-nowarn", "-Xlint:none", "-cp", f"{self.jars}/*", "-d", str(folder), *sources],
                     check=True,
                     timeout=300,
                 )

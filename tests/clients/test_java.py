@@ -1,0 +1,103 @@
+"""The Java client writes, reads, joins groups, and looks after a served log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.kafka_jars import Java
+from shared.served_log import ServedLog
+
+pytestmark = pytest.mark.slow
+
+SOURCE = Path(__file__).with_name("java") / "Clients.java"
+
+
+def seen(java: Java, address: str, scenario: str) -> dict[str, Any]:
+    """What the program saw."""
+    command = java.command("Clients", address, scenario, classes=java.compiled(SOURCE))
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+def test_messages(java: Java, address: str) -> None:
+    assert seen(java, address, "messages") == {
+        "nowhere": "InvalidTopicException",
+        "tooLarge": "RecordTooLargeException",
+        "read": 102,
+        "headers": 100,
+        "nulls": 1,
+        "from": 0,
+        "later": True,
+        "sought": 2,
+        "reset": True,
+        "outOfRange": "OffsetOutOfRangeException",
+    }
+
+
+def test_transactions(java: Java, address: str) -> None:
+    first = [str(number) for number in range(5)]
+    assert seen(java, address, "transactions") == {
+        "open": [],
+        "committed0": 5,
+        "committed1": 5,
+        "stale": "CommitFailedException",
+        "read_committed": first,
+        "read_uncommitted": ["aborted", *first, *(str(number) for number in range(5, 10))],
+    }
+
+
+def test_fencing(java: Java, tmp_path: Path) -> None:
+    """With a server of its own, because it logs who was fenced."""
+    with ServedLog(tmp_path / "log") as served:
+        found = seen(java, served.address, "fencing")
+    assert found == {
+        "commit": "ProducerFencedException",
+        "send": "InvalidProducerEpochException",
+        "timedOut": "CompleteAbort",
+        "late": "ProducerFencedException",
+        "forever": "KafkaException",
+        "byOperator": "ProducerFencedException",
+        "read_committed": ["third"],
+    }
+
+
+def test_groups(java: Java, address: str) -> None:
+    notes = [f"note {each}" for each in range(4)]
+    assert seen(java, address, "groups") == {
+        "RangeAssignor": notes,
+        "CooperativeStickyAssignor": notes,
+        "static": "FencedInstanceIdException",
+    }
+
+
+def test_admin(java: Java, address: str) -> None:
+    assert seen(java, address, "admin") == {
+        "created": 2,
+        "config": "600000",
+        "again": "TopicExistsException",
+        "checked": None,
+        "listed": False,
+        "byId": "java-admin",
+        "bad": "InvalidTopicException",
+        "copies": "InvalidReplicationFactorException",
+        "fewer": "InvalidPartitionsException",
+        "partitions": 3,
+        "altered": "delete,compact 604800000",
+        "earliest": 2,
+        "newest": 4,
+        "beyond": "OffsetOutOfRangeException",
+        "offset": 3,
+        "groups": True,
+        "state": "Empty",
+        "noGroup": "GroupIdNotFoundException",
+        "producers": 1,
+        "nodes": 1,
+        "gone": "UnknownTopicOrPartitionException",
+    }
