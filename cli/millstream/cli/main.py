@@ -33,6 +33,7 @@ COMMANDS = {
         "List, describe and terminate transactions.",
     ),
     "serve": ("millstream.log.cli.serve:serve", "Serve a log to Kafka clients on the network."),
+    "users": ("millstream.log.cli.users:users", "List, add, delete users of a served log."),
     "log": ("millstream.log.cli.log_files:log", "Look into the files of a closed log, check them."),
 }
 """Name -> (where it is, what it does). The text stands here so that `--help` imports nothing."""

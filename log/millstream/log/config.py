@@ -11,6 +11,7 @@ from typing import Literal
 
 from .errors import ConfigError, InvalidTopicError
 from .limits import PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_LENGTH_MAX
+from .security_config import SecurityConfig
 from .settings import INT32_MAX, LONG_MAX, SettingValue, describe, parse, setting
 
 __all__ = [
@@ -173,7 +174,7 @@ class TopicConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerConfig:
+class BrokerConfig(SecurityConfig):
     """Settings of one log as a whole (Kafka's broker configs)."""
 
     auto_create_topics_enable: bool = setting(

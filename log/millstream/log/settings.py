@@ -32,12 +32,13 @@ Settings = TypeVar("Settings")
 
 
 class Rule(NamedTuple):
-    """What a setting may be: its unit or meaning, and its bounds or choices."""
+    """What a setting may be: its unit or meaning, bounds or choices, and whether it is secret."""
 
     about: str
     minimum: float | None
     maximum: float | None
     choices: tuple[str, ...] | None
+    sensitive: bool
 
 
 def setting(
@@ -47,9 +48,14 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
+    sensitive: bool = False,
 ) -> Any:
-    """A dataclass field that `parse` fills. The default's type is the setting's type."""
-    return field(default=default, metadata={"rule": Rule(about, minimum, maximum, choices)})
+    """A dataclass field that `parse` fills. The default's type is the setting's type.
+
+    One that is `sensitive` is never shown, neither by `repr` nor to clients.
+    """
+    rule = Rule(about, minimum, maximum, choices, sensitive)
+    return field(default=default, repr=not sensitive, metadata={"rule": rule})
 
 
 def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what: str) -> Settings:
@@ -90,6 +96,7 @@ class Declared(NamedTuple):
     type: str
     default: str
     about: str
+    sensitive: bool
 
 
 def declared(kind: type) -> list[Declared]:
@@ -100,6 +107,7 @@ def declared(kind: type) -> list[Declared]:
             _type_name(item.default, item.metadata["rule"]),
             _printed(item.default),
             item.metadata["rule"].about,
+            item.metadata["rule"].sensitive,
         )
         for item in fields(kind)
     ]

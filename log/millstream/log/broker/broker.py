@@ -13,6 +13,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
@@ -38,6 +39,9 @@ from .producer_ids import ProducerIds
 from .to_the_end import stopped, to_the_end
 from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
+
+if TYPE_CHECKING:
+    from millstream.log.security.store import SecurityStore
 
 __all__ = ["Broker", "check_not_internal"]
 
@@ -92,6 +96,7 @@ class Broker:
         self._asleep_until_ms = 0
         self._timed_work_failed = False
         self._timer: asyncio.Task[None] | None = None
+        self._security: SecurityStore | None = None
 
     @classmethod
     async def open(
@@ -146,6 +151,18 @@ class Broker:
         """
         with disk_errors(self.folder):
             return decode_cluster_id(self._files.read_whole(f"{self.folder}/{META_PROPERTIES}"))
+
+    def security(self) -> SecurityStore:
+        """The users and access control lists of this log; read when it is first asked for.
+
+        Raises:
+            StorageError: the file is damaged, or the disk refuses.
+        """
+        from millstream.log.security.store import SecurityStore  # when it is used
+
+        if self._security is None:
+            self._security = SecurityStore(self._files, self.folder, self.partitions.run_on_disk)
+        return self._security
 
     def append(
         self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None

@@ -17,14 +17,15 @@ __all__ = ["serve"]
 @click.option("--data", required=True, metavar="DIR", help="Where the log is; made if not there.")
 @click.option(
     "--listen",
-    metavar="HOST:PORT",
+    metavar="[PROTOCOL://]HOST:PORT",
     default="127.0.0.1:9092",
     show_default=True,
-    help="Port 0 takes any that is free.",
+    help="PROTOCOL is PLAINTEXT (the default), SSL, SASL_PLAINTEXT or SASL_SSL. Several with "
+    "commas. Port 0 takes any that is free.",
 )
 @click.option(
     "--advertised-listener",
-    metavar="HOST:PORT",
+    metavar="[PROTOCOL://]HOST:PORT",
     help="By which clients reach it, where that is another address. Port 0 stands for the one that "
     "was taken.",
 )
@@ -46,7 +47,8 @@ __all__ = ["serve"]
 @click.option(
     "--insecure-no-auth",
     is_flag=True,
-    help="Listen where other machines can reach it, though nobody has to say who they are.",
+    help="Listen where other machines can reach it, though nobody has to say who they are, or says "
+    "his password for all to hear.",
 )
 def serve(
     data: str,
@@ -64,6 +66,9 @@ def serve(
     \b
     millstream serve --data ./data
     millstream serve --data ./data --config auto.create.topics.enable=false
+    millstream serve --data ./data --listen SASL_SSL://0.0.0.0:9093 \
+        --advertised-listener log.example.org:9093 --config super.users=User:anna \
+        --config ssl.certificate.location=cert.pem --config ssl.key.location=key.pem
     """
     config = pairs("--config", configs)
 
@@ -83,7 +88,10 @@ def serve(
                 from millstream.log.server.metrics_http import serve_metrics
 
                 await stack.enter_async_context(serve_metrics([log.metrics], metrics))
-            click.echo(f"serving {data} on {server.address}")
+            secured = any(each.at.protocol.name != "PLAINTEXT" for each in server.listeners)
+            several = len(server.listeners) > 1
+            at = ",".join(server.addresses) if secured or several else server.address
+            click.echo(f"serving {data} on {at}")
             await stop.wait()
 
     run_until_stopped(main)

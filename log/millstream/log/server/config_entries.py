@@ -87,16 +87,17 @@ def described_configs(
 def _basics(entry: ConfigEntry) -> Fields:
     return {
         "name": entry.declared.name,
-        "value": entry.value,
+        "value": None if entry.declared.sensitive else entry.value,
         "read_only": entry.read_only,
         "config_source": entry.source,
-        "is_sensitive": False,
+        "is_sensitive": entry.declared.sensitive,
     }
 
 
 def _synonyms(entry: ConfigEntry) -> list[Fields]:
     name = entry.declared.name
-    found: list[Fields] = [{"name": name, "value": entry.value, "source": entry.source}]
+    value = None if entry.declared.sensitive else entry.value
+    found: list[Fields] = [{"name": name, "value": value, "source": entry.source}]
     if entry.source != _DEFAULT:
         found.append({"name": name, "value": entry.declared.default, "source": _DEFAULT})
     return found

@@ -7,27 +7,36 @@ those before it are answered, or at once where both overlap (see `handler.py`).
 Bounds: requests read ahead (then the socket is not read from), bytes of one frame, bytes written
 that the client has not taken (then no request is begun). A client that breaks the protocol, stops
 amid a frame or takes nothing is cut off; `Server` watches the clock.
+
+On a listener with TLS the handshake comes first, on one with SASL the login (`login.py`): until it
+is done, one request at a time is read, and few kinds are answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from millstream.log.events import event
+from millstream.log.security.tls import principal_of
 
 from .decoding import MalformedRequestError
-from .dispatch import Call, call_of, failure, respond
+from .dispatch import Call, call_of, failure, respond, token_call
 from .encoding import Buffers
-from .frames import FrameReader
+from .frames import HEADER_SIZE_BYTES, FrameReader, parse_header
 from .handler import Context, HangUpError, Peer
+from .login import LOGIN_APIS, Login
 
 if TYPE_CHECKING:
-    from .server import Server
+    from .server import Listener, Server
 
 __all__ = ["BYTES_AHEAD_MAX", "REQUESTS_AHEAD_MAX", "UNSENT_BYTES_MAX", "Connection"]
+
+HANDSHAKE_S = 30.0
+"""How long a TLS handshake may take, and the goodbye of TLS."""
 
 REQUESTS_AHEAD_MAX = 16
 """Of one connection, read or running. Kafka's clients send 5 (max.in.flight.requests)."""
@@ -46,12 +55,16 @@ class Connection(asyncio.Protocol):
     """The server's end of one connection.
 
     Attributes:
-        since: on the loop's clock, when the client last sent or took something.
+        begun: on the loop's clock, when the client came.
+        since: when it last sent or took something.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, listener: Listener) -> None:
         self._server = server
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._handshake: asyncio.Task[None] | None = None
+        self._early = b""  # what came before the end of the handshake was noticed
         self._frames = FrameReader(server.request_bytes_max)
         self._waiting: deque[bytes] = deque()
         self._next: Call | None = None  # understood, and not begun
@@ -62,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._ends = False  # the client sends no more
         self._lost = False
         self._unsent_bytes = 0
-        self.since = self._loop.time()
+        self.begun = self.since = self._loop.time()
 
     # What asyncio tells
 
@@ -72,12 +85,49 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         name = transport.get_extra_info("peername")
         self.peer = Peer(str(name[0]) if name else "")
+        if self._server.logins is not None and self._listener.at.protocol.sasl:
+            self.peer.login = Login(self._server.logins, self.peer)
+            self._frames.size_bytes_max = self._server.logins.config.sasl_server_max_receive_size
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         if not self._server.admit(self):
             transport.abort()
+        elif self._listener.tls is not None:
+            transport.pause_reading()
+            self._handshake = self._loop.create_task(self._secure(self._listener.tls))
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        """The handshake of TLS. Its end is what this connection begins with."""
+        try:
+            secured = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=HANDSHAKE_S,
+            )
+        except OSError as error:  # an SSLError is one
+            self._cut_off(error)
+            self.connection_lost(None)
+            return
+        finally:
+            self._handshake = None
+        if secured is None or self._lost:
+            self.connection_lost(None)
+            return
+        self._transport = secured
+        secured.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+        principal = principal_of(secured.get_extra_info("peercert"))
+        if principal is not None and self.peer.login is None:
+            self.peer.principal = principal
+        early, self._early = self._early, b""
+        self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if self._handshake is not None:
+            self._early += data
+            return
         self.since = self._loop.time()
         try:
             frames = self._frames.feed(data)
@@ -92,6 +142,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; it is answered what it asked."""
         self._ends = True
+        if self._listener.tls is not None:
+            return False  # TLS has no half of a connection
         self._advance()
         return True
 
@@ -120,6 +172,11 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether nothing is to do, and no frame has begun."""
         return not (self._running or self._waiting or self._next or self._frames.in_frame)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the client has shown who it is, where it has to."""
+        return self.peer.login is None or self.peer.login.principal is not None
 
     @property
     def stuck(self) -> bool:
@@ -167,10 +224,10 @@ class Connection(asyncio.Protocol):
 
     def _begin_next(self) -> bool:
         if self._next is None:
-            if not self._waiting or self._transport.is_closing():
+            if not self._waiting or self._transport.is_closing() or self._logs_in():
                 return False
             try:
-                self._next = call_of(self._waiting.popleft())
+                self._next = self._understood(self._waiting.popleft())
             except MalformedRequestError as error:
                 self._cut_off(error)
                 return False
@@ -183,7 +240,7 @@ class Connection(asyncio.Protocol):
         header = call.header
         context = Context(
             self._server.broker,
-            self._server.identity,
+            self._listener.identity,
             self.peer,
             header.client_id,
             header.api_key,
@@ -194,6 +251,35 @@ class Connection(asyncio.Protocol):
         self._server.began(task)
         task.add_done_callback(self._ended)
         return True
+
+    def _logs_in(self) -> bool:
+        """Whether what comes next has to wait for the end of a login's request."""
+        login = self.peer.login
+        if login is None or not self._running:
+            return False
+        return login.principal is None or self._running[-1].call.header.api_key in LOGIN_APIS
+
+    def _understood(self, frame: bytes) -> Call:
+        """Raises MalformedRequestError, also for what may not be asked yet, or not any more."""
+        login = self.peer.login
+        if login is not None:
+            if login.raw:
+                return token_call(frame)
+            api_key = parse_header(frame).api_key
+            if not login.allows(api_key):
+                raise MalformedRequestError(f"API {api_key} without a login that holds.")
+        return call_of(frame)
+
+    def _login_went_on(self, login: Login) -> None:
+        """A request was answered: was it a login's, other limits may hold now."""
+        self._frames.size_bytes_min = 0 if login.raw else HEADER_SIZE_BYTES
+        if login.principal is not None:
+            self._frames.size_bytes_max = self._server.request_bytes_max
+        if login.failed:
+            self._ends = True
+            self._waiting.clear()
+            self._next = None
+            self._pause_reading()
 
     def _ended(self, _task: asyncio.Task[Buffers | None]) -> None:
         self._advance()
@@ -216,10 +302,13 @@ class Connection(asyncio.Protocol):
             self._server.answered(call.header.api_key)
             self._transport.writelines(response)
             self.since = self._loop.time()
+        if self.peer.login is not None and call.header.api_key in LOGIN_APIS:
+            self._login_went_on(self.peer.login)
 
     def _is_full(self) -> bool:
         ahead = len(self._waiting) + len(self._running) + (self._next is not None)
-        return ahead >= REQUESTS_AHEAD_MAX or self._ahead_bytes >= BYTES_AHEAD_MAX
+        ahead_max = REQUESTS_AHEAD_MAX if self.is_known else 1
+        return ahead >= ahead_max or self._ahead_bytes >= BYTES_AHEAD_MAX
 
     def _pause_reading(self) -> None:
         if self._reads and not self._transport.is_closing():

@@ -19,7 +19,7 @@ from .handler import Context, Handler, HangUpError
 from .messages import decode_request, encode_response, response_header_version
 from .schema import struct_schema
 
-__all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond"]
+__all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond", "token_call"]
 
 logger = logging.getLogger("millstream.log")
 
@@ -36,14 +36,22 @@ HANDLER_MODULES = (
     "placement",
     "produce",
     "record_deletion",
+    "sasl",
     "topic_changes",
     "transactions",
 )
 """In `handlers/`. Each has HANDLERS: API key -> Handler."""
 
 API_VERSIONS = 18
+SASL_AUTHENTICATE = 36
+_SECRET_APIS = frozenset({SASL_AUTHENTICATE, 51})
+"""Requests that hold passwords or what passwords become: not for the program's log."""
 UNKNOWN_SERVER_ERROR = -1
 UNSUPPORTED_VERSION = 35
+
+
+class _Token(NamedTuple):
+    data: bytes
 
 
 class Call(NamedTuple):
@@ -88,8 +96,17 @@ def call_of(frame: bytes) -> Call:
     return Call(handler, header, version, request, len(frame))
 
 
+def token_call(frame: bytes) -> Call:
+    """A message of a login that came without a request around it; see `login.py`."""
+    header = RequestHeader(SASL_AUTHENTICATE, 0, 0, None, 0)
+    return Call(apis()[SASL_AUTHENTICATE], header, 0, _Token(frame), len(frame))
+
+
 async def respond(call: Call, context: Context) -> Buffers | None:
     """Run the handler; the whole frame of its response, None where there is none."""
+    if isinstance(call.request, _Token):
+        assert context.peer.login is not None
+        return await context.peer.login.raw_answer(call.request.data)
     try:
         fields = await call.handler.handle(call.request, context)
     except LogError as error:
@@ -107,7 +124,7 @@ def failure(call: Call, error: BaseException) -> Buffers:
         "API %d version %d failed on %.200r: report this with what follows.",
         call.header.api_key,
         call.version,
-        call.request,
+        "a login" if call.header.api_key in _SECRET_APIS else call.request,
         exc_info=error,
     )
     return _frame(call, _failed(call, UNKNOWN_SERVER_ERROR))

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from .decoding import MalformedRequestError
 from .encoding import Buffers
 
-__all__ = ["FrameReader", "RequestHeader", "parse_header", "response_frame"]
+__all__ = ["HEADER_SIZE_BYTES", "FrameReader", "RequestHeader", "parse_header", "response_frame"]
 
 _LENGTH = struct.Struct(">i")
 _HEADER = struct.Struct(">hhih")
+HEADER_SIZE_BYTES = _HEADER.size
 
 
 class RequestHeader(NamedTuple):
@@ -61,12 +62,13 @@ class FrameReader:
 
     A frame's buffer grows with what has come, not with what its length claims.
 
-    Args:
-        size_bytes_max: of one frame (socket.request.max.bytes).
+    Attributes:
+        size_bytes_min, size_bytes_max: of one frame; may be changed between two.
     """
 
     def __init__(self, size_bytes_max: int) -> None:
-        self._size_bytes_max = size_bytes_max
+        self.size_bytes_min = HEADER_SIZE_BYTES
+        self.size_bytes_max = size_bytes_max
         self._head = bytearray()
         self._frame = bytearray()
         self._wanted = -1  # bytes of the frame; -1 while its length is not there
@@ -114,9 +116,10 @@ class FrameReader:
         return frames
 
     def _checked(self, size_bytes: int) -> int:
-        if not _HEADER.size <= size_bytes <= self._size_bytes_max:
+        if not self.size_bytes_min <= size_bytes <= self.size_bytes_max:
             raise MalformedRequestError(
-                f"a request of {size_bytes} bytes; {_HEADER.size} to {self._size_bytes_max} "
-                "(socket.request.max.bytes) are taken."
+                f"a request of {size_bytes} bytes; {self.size_bytes_min} to {self.size_bytes_max} "
+                "are taken (socket.request.max.bytes; before a login "
+                "sasl.server.max.receive.size)."
             )
         return size_bytes

@@ -41,6 +41,8 @@ from .encoding import Fields
 if TYPE_CHECKING:
     from millstream.log.broker.broker import Broker
 
+    from .login import Login
+
 __all__ = ["NODE_ID", "Context", "Fields", "HangUpError", "Handler", "Identity", "Peer"]
 
 
@@ -63,13 +65,15 @@ class Identity(NamedTuple):
 class Peer:
     """Who is at the other end of a connection; lives as long as the connection.
 
-    `principal` is Kafka's spelling of who it is, such as "User:ANONYMOUS".
+    `principal` is Kafka's spelling of who it is, such as "User:ANONYMOUS". `login` is there where
+    clients log in.
     """
 
-    __slots__ = ("address", "client_software", "principal")
+    __slots__ = ("address", "client_software", "login", "principal")
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.login: Login | None = None
         self.principal = "User:ANONYMOUS"
         self.client_software = ""
 

@@ -14,30 +14,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from millstream.log.broker.disk_threads import DiskThreads
 from millstream.log.broker.to_the_end import stopped, to_the_end
 from millstream.log.errors import ConfigError
 from millstream.log.events import event
+from millstream.log.security.tls import server_context
 
-from .addresses import Address, parse_address, resolve
+from .addresses import Address
 from .connection import Connection
 from .dispatch import apis
 from .handler import Identity
+from .listeners import ListenerAt, resolved_listeners
+from .login import Logins
 
 if TYPE_CHECKING:
-    from millstream.log.broker.broker import Broker
+    import ssl
 
-__all__ = ["GRACE_S", "STUCK_S", "Server", "ServerStats", "serve"]
+    from millstream.log.broker.broker import Broker
+    from millstream.log.config import BrokerConfig
+
+__all__ = ["GRACE_S", "LOGIN_S", "STUCK_S", "Listener", "Server", "ServerStats", "serve"]
 
 GRACE_S = 10.0
 """How long requests may take to end when the server stops."""
 STUCK_S = 30.0
 """How long a client may send nothing of a frame it began, or take nothing of its responses."""
+LOGIN_S = 30.0
+"""How long a client may take to log in."""
 _BACKLOG = 512
-_EXAMPLE = "127.0.0.1:9092"
 
 
 class ServerStats(NamedTuple):
@@ -50,20 +58,59 @@ class ServerStats(NamedTuple):
     requests: Mapping[int, int]
 
 
+class Listener:
+    """One address that clients connect to, and what those who come by it are told."""
+
+    def __init__(self, at: ListenerAt, cluster_id: str, tls: ssl.SSLContext | None) -> None:
+        self.at = at
+        self.tls = tls
+        self.identity = Identity(cluster_id, at.told.host, at.told.port)
+        self.sockets: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT that clients are told."""
+        return str(Address(self.identity.host, self.identity.port))
+
+    async def open(self, server: Server) -> None:
+        """Begin. Raises ConfigError."""
+        at = self.at.address
+        try:
+            self.sockets = await asyncio.get_running_loop().create_server(
+                lambda: Connection(server, self), at.host, at.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"The log cannot be served on {at}: {error}. Choose another HOST:PORT."
+            ) from error
+        port = int(self.sockets.sockets[0].getsockname()[1])
+        self.identity = self.identity._replace(port=self.identity.port or port)
+        event(
+            "log served",
+            listener=Address(at.host, port),
+            protocol=self.at.protocol.name,
+            advertised=self.address,
+        )
+
+
 class Server:
-    """The connections of one listener. From `serve`.
+    """The connections of some listeners. From `serve`.
 
     Attributes:
         refused: connections that were cut off or not admitted.
     """
 
-    def __init__(self, broker: Broker, cluster_id: str) -> None:
+    def __init__(self, broker: Broker, listeners: Sequence[Listener]) -> None:
         config = broker.config
         self.broker = broker
-        self.identity = Identity(cluster_id, "", 0)
         self.request_bytes_max = config.socket_request_max_bytes
         self.refused = 0
-        self._cluster_id = cluster_id
+        self.listeners = listeners
+        self.logins: Logins | None = None
+        self._login_threads = DiskThreads(1)
+        if any(each.at.protocol.sasl for each in listeners):
+            threads = self._login_threads
+            self.logins = Logins(broker.security(), config, broker.clock, threads.run)
         self._connections: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -71,36 +118,37 @@ class Server:
         self._requests: Counter[int] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._listener: asyncio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    @property
+    def identity(self) -> Identity:
+        """What clients of the first listener are told."""
+        return self.listeners[0].identity
 
     @property
     def address(self) -> str:
-        """HOST:PORT that clients are told."""
-        return str(Address(self.identity.host, self.identity.port))
+        """HOST:PORT that clients of the first listener are told."""
+        return self.listeners[0].address
 
-    async def listen(self, at: Address, advertised: Address | None) -> None:
-        """Begin. Raises ConfigError."""
-        loop = asyncio.get_running_loop()
+    @property
+    def addresses(self) -> list[str]:
+        """Of every listener PROTOCOL://HOST:PORT that its clients are told."""
+        return [f"{each.at.protocol.name}://{each.address}" for each in self.listeners]
+
+    async def listen(self) -> None:
+        """Begin. Raises ConfigError; then `close` is still to be called."""
         apis()  # imports the handlers now, not with the first request
-        try:
-            self._listener = await loop.create_server(
-                lambda: Connection(self), at.host, at.port, backlog=_BACKLOG
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"The log cannot be served on {at}: {error}. Choose another HOST:PORT."
-            ) from error
-        port = int(self._listener.sockets[0].getsockname()[1])
-        told = advertised or Address(at.host, 0)
-        self.identity = Identity(self._cluster_id, told.host, told.port or port)
-        self._watch = loop.create_task(self._watch_clients())
-        event("log served", listener=Address(at.host, port), advertised=self.address)
+        for each in self.listeners:
+            await each.open(self)
+        self._watch = asyncio.get_running_loop().create_task(self._watch_clients())
 
     async def close(self) -> None:
         """Take no more; answer what was begun; close every connection."""
-        if self._listener is not None:
-            self._listener.close()
+        sockets = [each.sockets for each in self.listeners if each.sockets is not None]
+        self._is_closing = True
+        for listener in sockets:
+            listener.close()
         for each in list(self._connections):
             each.finish()
         if self._tasks:
@@ -114,8 +162,9 @@ class Server:
         finally:
             for each in list(self._connections):
                 each.abort()
-        if self._listener is not None:
-            await self._listener.wait_closed()
+        for listener in sockets:
+            await listener.wait_closed()
+        self._login_threads.close()
 
     def stats(self) -> ServerStats:
         """Where it stands."""
@@ -135,8 +184,7 @@ class Server:
         if (
             len(self._connections) >= config.max_connections
             or self._by_address[address] >= config.max_connections_per_ip
-            or self._listener is None
-            or not self._listener.is_serving()
+            or self._is_closing
         ):
             self.refused += 1
             event("connection refused", logging.WARNING, client=address)
@@ -180,6 +228,10 @@ class Server:
                     self.refused += 1
                     event("client is stuck", logging.WARNING, client=each.peer.address)
                     each.abort()
+                elif not each.is_known and now - each.begun >= LOGIN_S:
+                    self.refused += 1
+                    event("client does not log in", logging.WARNING, client=each.peer.address)
+                    each.abort()
                 elif each.idle and silent_s >= idle_s:
                     each.abort()
 
@@ -195,31 +247,29 @@ async def serve(
     """Serve a broker while the body runs.
 
     Args:
-        listen: HOST:PORT; port 0 takes any that is free.
-        advertised: HOST:PORT by which clients reach it, where that is another; port 0 stands for
+        listen: HOST:PORT; port 0 takes any that is free. PROTOCOL://HOST:PORT where that is another
+            than PLAINTEXT: SSL, SASL_PLAINTEXT, SASL_SSL. Several with commas.
+        advertised: the same, by which clients reach it, where that is another; port 0 stands for
             the one that was taken.
         insecure: listen where other machines can reach it, though nobody has to say who they are.
 
     Raises:
-        ConfigError: no such address, one that is in use, or one that is not safe.
-        StorageError: the disk refuses to say which log it is.
+        ConfigError: no such address, one that is in use, or one that is not safe; or a certificate
+            that cannot be used.
+        StorageError: the disk refuses to say which log it is, or its users.
     """
-    at = await resolve(parse_address(listen, _EXAMPLE))
-    told = None if advertised is None else parse_address(advertised, _EXAMPLE)
-    if not at.is_loopback and not insecure:
-        raise ConfigError(
-            f"{at} can be reached from other machines, and the server asks nobody who they are: "
-            "whoever connects reads, writes and deletes everything. Listen on 127.0.0.1, or allow "
-            "it (--insecure-no-auth, insecure=True) where the network keeps others out."
-        )
-    if at.is_wildcard and told is None:
-        raise ConfigError(
-            f"{at} is every address of this machine, and clients must be told one: say which "
-            "(--advertised-listener HOST:PORT, advertised=...)."
-        )
-    server = Server(broker, broker.cluster_id())
-    await server.listen(at, told)
+    config = broker.config
+    found = await resolved_listeners(listen, advertised, config, insecure=insecure)
+    cluster_id = broker.cluster_id()
+    server = Server(broker, [Listener(at, cluster_id, _tls(at, config)) for at in found])
     try:
+        await server.listen()
         yield server
     finally:
         await to_the_end(server.close())
+
+
+def _tls(at: ListenerAt, config: BrokerConfig) -> ssl.SSLContext | None:
+    if not at.protocol.tls:
+        return None
+    return server_context(config, asks_clients=not at.protocol.sasl)

@@ -41,7 +41,9 @@ def append_or_nothing(
         raise
 
 
-def make_or_nothing(files: Files, path: str, data: bytes | None = None) -> FileHandle:
+def make_or_nothing(
+    files: Files, path: str, data: bytes | None = None, *, private: bool = False
+) -> FileHandle:
     """A new file; with this content, in place of what may be there, if any is given.
 
     Raises:
@@ -50,7 +52,7 @@ def make_or_nothing(files: Files, path: str, data: bytes | None = None) -> FileH
     """
     handle: FileHandle | None = None
     try:
-        handle = files.open(path, create=True)
+        handle = files.open(path, create=True, private=private)
         if data is not None:
             handle.truncate(0)
             handle.append(data)

@@ -92,8 +92,9 @@ class FileHandle(Protocol):
 class Files(Protocol):
     """A disk."""
 
-    def open(self, path: str, *, create: bool = False) -> FileHandle:
-        """Open for reading and writing. Without `create` a missing file is FileNotFoundError."""
+    def open(self, path: str, *, create: bool = False, private: bool = False) -> FileHandle:
+        """Open for reading and writing. Without `create` a missing file is FileNotFoundError; one
+        that is made `private` can be read by this user only."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -157,26 +158,26 @@ def open_descriptors() -> int | None:
         return None
 
 
-def write_file(files: Files, path: str, data: bytes) -> None:
+def write_file(files: Files, path: str, data: bytes, *, private: bool = False) -> None:
     """Make `data` the content of `path`, durably; a new name is for the caller to sync.
 
     After a crash in between the file may hold anything. Raises DiskFullError when there is no room;
     then there is no such file.
     """
-    handle = make_or_nothing(files, path, data)
+    handle = make_or_nothing(files, path, data, private=private)
     try:
         handle.fsync()
     finally:
         handle.close()
 
 
-def replace_file(files: Files, path: str, data: bytes) -> None:
+def replace_file(files: Files, path: str, data: bytes, *, private: bool = False) -> None:
     """Make `data` the content of `path`: after a crash it is the old file or the new one, whole.
 
     When this returns, it is the new one for good.
     """
     temporary = path + ".tmp"
-    write_file(files, temporary, data)
+    write_file(files, temporary, data, private=private)
     files.rename(temporary, path)
     files.fsync_dir(parent(path))
 
@@ -191,10 +192,10 @@ class RealHandle:
 
     __slots__ = ("_fd", "_size_bytes")
 
-    def __init__(self, path: str, *, create: bool, read_only: bool = False) -> None:
+    def __init__(self, path: str, *, create: bool, read_only: bool = False, mode: int = 0o644):
         access = os.O_RDONLY if read_only else os.O_RDWR
         flags = access | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        self._fd = os.open(path, flags, 0o644)
+        self._fd = os.open(path, flags, mode)
         self._size_bytes = os.fstat(self._fd).st_size
 
     def append(self, *parts: bytes | memoryview) -> None:
@@ -314,8 +315,8 @@ def locked_error(path: str, holder: str | None) -> LogLockedError:
 class RealFiles:
     """The file system of this machine."""
 
-    def open(self, path: str, *, create: bool = False) -> FileHandle:
-        return RealHandle(path, create=create)
+    def open(self, path: str, *, create: bool = False, private: bool = False) -> FileHandle:
+        return RealHandle(path, create=create, mode=0o600 if private else 0o644)
 
     def exists(self, path: str) -> bool:
         # Unlike os.path.exists, a disk that cannot tell is an error and not a no.
@@ -370,7 +371,7 @@ class ReadOnlyFiles(RealFiles):
     `lock` is shared with others who look, and refused while a process has the log open.
     """
 
-    def open(self, path: str, *, create: bool = False) -> FileHandle:
+    def open(self, path: str, *, create: bool = False, private: bool = False) -> FileHandle:
         if create:
             raise self._refusal(path)
         return RealHandle(path, create=False, read_only=True)

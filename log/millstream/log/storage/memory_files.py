@@ -157,7 +157,7 @@ class MemoryFiles:
             return node
         raise _error(errno.ENOENT if node is None else errno.EISDIR, path)
 
-    def open(self, path: str, *, create: bool = False) -> FileHandle:
+    def open(self, path: str, *, create: bool = False, private: bool = False) -> FileHandle:
         if create and self._find(path) is None:
             folder, name = self._holder(path)
             folder.link(name, self._new_file())

@@ -46,8 +46,12 @@ __all__ = ["Finding", "log_size_bytes", "verify_log"]
 CHECKPOINTS = (RECOVERY_POINTS, LOG_START_OFFSETS, REPLICATION_OFFSETS, CLEANER_OFFSETS)
 TOPICS_FILE = "topics.json"
 PRODUCER_ID_FILE = "producer-id-block"
+SECURITY_FILE = "security.json"
 RESTORE_FILE = "Restore it from a backup"
-NAMES = {LOCK, META_PROPERTIES, CLEAN_SHUTDOWN, TOPICS_FILE, PRODUCER_ID_FILE, *CHECKPOINTS}
+NAMES = {
+    *(LOCK, META_PROPERTIES, CLEAN_SHUTDOWN, TOPICS_FILE, PRODUCER_ID_FILE, SECURITY_FILE),
+    *CHECKPOINTS,
+}
 NONE = -1
 
 
@@ -100,6 +104,7 @@ class _LogCheck:
         yield from self._read_checkpoints()
         yield from self._read_topics()
         yield from self._check_small_files()
+        yield from self._check_security()
         folders = set()
         for name in self._files.list_dir(self._folder):
             path = f"{self._folder}/{name}"
@@ -168,6 +173,16 @@ class _LogCheck:
                 self._compacted.add(topic.name)
             for each in topic.topic_partitions():
                 self._partitions[each] = topic.topic_id
+
+    def _check_security(self) -> Iterator[Finding]:
+        from millstream.log.security.store import decode_security  # as above
+
+        path = f"{self._folder}/{SECURITY_FILE}"
+        if self._files.exists(path):
+            try:
+                decode_security(self._files.read_whole(path), path)
+            except MillstreamError as problem:
+                yield error(path, NONE, str(problem).rstrip("."), RESTORE_FILE)
 
     def _check_small_files(self) -> Iterator[Finding]:
         path = f"{self._folder}/{CLEAN_SHUTDOWN}"

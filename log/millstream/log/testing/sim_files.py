@@ -183,10 +183,10 @@ class SimFiles(MemoryFiles):
         assert isinstance(file, SimFile)
         return SimHandle(self, path, file)
 
-    def open(self, path: str, *, create: bool = False) -> FileHandle:
+    def open(self, path: str, *, create: bool = False, private: bool = False) -> FileHandle:
         is_new = create and self._find(path) is None
         self.step("create" if is_new else "exists", path)
-        return super().open(path, create=create)
+        return super().open(path, create=create, private=private)
 
     def exists(self, path: str) -> bool:
         self.step("exists", path)

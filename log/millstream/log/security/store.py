@@ -1,0 +1,210 @@
+"""Users and access control lists, in one small file of the log's folder that is replaced whole.
+
+On disk, `security.json`, readable by its owner only:
+
+    {"version": 1,
+     "users": {"anna": {"SCRAM-SHA-256": {"salt": "...", "iterations": 8192,
+         "stored_key": "...", "server_key": "..."}}},
+     "acls": [{"resource": "topic", "name": "orders", "pattern": "literal", "principal":
+         "User:anna", "host": "*", "operation": "read", "permission": "allow"}]}
+
+Bytes are base64. What is changed holds, on disk and for whoever asks, when the change returns; a
+crash leaves the old file or the new one. A file that is damaged is an error: to go on without the
+rules it held would let everybody in, or nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from millstream.log.errors import StorageError
+from millstream.log.storage.files import Files, replace_file
+from millstream.log.storage.log_dir import disk_errors
+
+from .acl import Acl, Operation, Pattern, Permission, Resource
+from .scram import SCRAM, Credential
+
+__all__ = ["SECURITY_FILE", "SecurityStore", "SecurityTable", "Users", "decode_security"]
+
+SECURITY_FILE = "security.json"
+_VERSION = 1
+
+Users = Mapping[str, Mapping[str, Credential]]
+"""Name of a user -> mechanism -> what is kept of his password."""
+
+
+class SecurityTable(NamedTuple):
+    """Everything there is, at one moment."""
+
+    users: Users
+    acls: frozenset[Acl]
+
+
+class SecurityStore:
+    """The users and rules of one log.
+
+    Args:
+        run: runs blocking work elsewhere than on the event loop, and waits for it.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        folder: str,
+        run: Callable[[Callable[[], None]], Awaitable[None]],
+    ) -> None:
+        """Raises StorageError: the file is damaged or cannot be read."""
+        self._files = files
+        self._path = f"{folder}/{SECURITY_FILE}"
+        self._run = run
+        self._changing = asyncio.Lock()
+        self.on_acls: set[Callable[[Iterable[Acl]], None]] = set()
+        self._table = SecurityTable({}, frozenset())
+        with disk_errors(folder):
+            if files.exists(self._path):
+                self._table = decode_security(files.read_whole(self._path), self._path)
+
+    @property
+    def users(self) -> Users:
+        """Every user."""
+        return self._table.users
+
+    @property
+    def acls(self) -> frozenset[Acl]:
+        """Every rule."""
+        return self._table.acls
+
+    def credential(self, user: str, mechanism: str) -> Credential | None:
+        """What is kept of a user's password."""
+        return self._table.users.get(user, {}).get(mechanism)
+
+    async def set_credentials(self, changes: Mapping[tuple[str, str], Credential | None]) -> None:
+        """Replace what is kept of (user, mechanism); None takes it away, and with the last one the
+        user.
+
+        Raises:
+            StorageError: the disk refused; nothing was changed.
+        """
+
+        def changed(table: SecurityTable) -> SecurityTable:
+            users = {name: dict(found) for name, found in table.users.items()}
+            for (name, mechanism), credential in changes.items():
+                if credential is not None:
+                    users.setdefault(name, {})[mechanism] = credential
+                elif users.get(name, {}).pop(mechanism, None) is not None and not users[name]:
+                    del users[name]
+            return table._replace(users=users)
+
+        await self._change(changed)
+
+    async def add_acls(self, acls: Iterable[Acl]) -> None:
+        """Add rules. Raises StorageError as `set_credentials` does."""
+        added = frozenset(acls)
+        await self._change(lambda table: table._replace(acls=table.acls | added))
+
+    async def delete_acls(self, acls: Iterable[Acl]) -> None:
+        """Take rules away. Raises StorageError as `set_credentials` does."""
+        gone = frozenset(acls)
+        await self._change(lambda table: table._replace(acls=table.acls - gone))
+
+    async def _change(self, change: Callable[[SecurityTable], SecurityTable]) -> None:
+        async with self._changing:
+            table = change(self._table)
+            if table == self._table:
+                return
+            data = _encoded(table)
+            try:
+                await self._run(lambda: replace_file(self._files, self._path, data, private=True))
+            except OSError as error:
+                raise StorageError(
+                    f"{self._path} cannot be written ({error}); users and access control lists are "
+                    "as before. Mend the disk, or make room on it, and try again."
+                ) from error
+            self._table = table
+            for tell in self.on_acls:
+                tell(table.acls)
+
+
+def _encoded(table: SecurityTable) -> bytes:
+    users = {
+        name: {
+            mechanism: {
+                "salt": b64encode(each.salt).decode(),
+                "iterations": each.iterations,
+                "stored_key": b64encode(each.stored_key).decode(),
+                "server_key": b64encode(each.server_key).decode(),
+            }
+            for mechanism, each in found.items()
+        }
+        for name, found in table.users.items()
+    }
+    acls = [
+        {
+            "resource": each.resource.name.lower(),
+            "name": each.name,
+            "pattern": each.pattern.name.lower(),
+            "principal": each.principal,
+            "host": each.host,
+            "operation": each.operation.name.lower(),
+            "permission": each.permission.name.lower(),
+        }
+        for each in sorted(table.acls)
+    ]
+    document = {"version": _VERSION, "users": users, "acls": acls}
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def decode_security(data: bytes, path: str) -> SecurityTable:
+    """From the bytes of `security.json`; `path` is for messages.
+
+    Raises:
+        StorageError: it is not such a file.
+    """
+    try:
+        document = orjson.loads(data)
+        if document["version"] != _VERSION:
+            raise StorageError(
+                f"{path} has version {document['version']}; this release reads {_VERSION}. Open "
+                "the log with the release that wrote it, or a newer one."
+            )
+        users = {
+            str(name): {
+                SCRAM[mechanism].name: _credential(each) for mechanism, each in found.items()
+            }
+            for name, found in document["users"].items()
+        }
+        return SecurityTable(users, frozenset(_acl(each) for each in document["acls"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{path} is damaged ({error!r}). Restore it from a backup: it holds the users and the "
+            "access control lists. Without it nobody can log in; users that are added anew get new "
+            "keys, and rules have to be made again."
+        ) from error
+
+
+def _credential(fields: dict[str, Any]) -> Credential:
+    iterations = fields["iterations"]
+    if type(iterations) is not int or iterations < 1:
+        raise ValueError(f"{iterations!r} iterations")
+    keys = (b64decode(fields[name], validate=True) for name in ("stored_key", "server_key"))
+    return Credential(b64decode(fields["salt"], validate=True), iterations, *keys)
+
+
+def _acl(fields: dict[str, Any]) -> Acl:
+    texts = (fields["name"], fields["principal"], fields["host"])
+    if not all(isinstance(each, str) for each in texts):
+        raise TypeError(f"{texts!r} are no names")
+    return Acl(
+        Resource[fields["resource"].upper()],
+        fields["name"],
+        Pattern[fields["pattern"].upper()],
+        fields["principal"],
+        fields["host"],
+        Operation[fields["operation"].upper()],
+        Permission[fields["permission"].upper()],
+    )
