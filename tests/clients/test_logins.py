@@ -19,6 +19,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from shared.certificates import Authority
 from shared.serve_command import ServeCommand
 from shared.served_log import until
+from shared.users import add_user
 
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 PASSWORD = "correct horse, b=ttery staple"
@@ -29,19 +30,6 @@ class Served(NamedTuple):
     server: ServeCommand
     addresses: dict[str, str]
     authority: Authority
-
-
-def add_user(folder: Path, name: str, password: str) -> None:
-    command = "from millstream.cli.main import main; main()"
-    subprocess.run(
-        [
-            *(sys.executable, "-c", command, "users", "add", name),
-            *("--log", f"file:{folder}", "--password-file", "-"),
-        ],
-        input=password + "\n",
-        text=True,
-        check=True,
-    )
 
 
 @pytest.fixture(scope="module")

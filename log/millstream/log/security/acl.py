@@ -17,6 +17,7 @@ __all__ = [
     "Pattern",
     "Permission",
     "Resource",
+    "operation_bits",
 ]
 
 EVERY_NAME = "*"
@@ -94,6 +95,11 @@ OPERATIONS: dict[Resource, tuple[Operation, ...]] = {
     Resource.TRANSACTIONAL_ID: (Operation.WRITE, Operation.DESCRIBE),
 }
 """What can be done to a resource of each type, and be allowed or denied besides ALL."""
+
+
+def operation_bits(resource: Resource) -> int:
+    """All that can be done, as Kafka's fields of bits tell it."""
+    return sum(1 << each for each in OPERATIONS[resource])
 
 
 class Acl(NamedTuple):

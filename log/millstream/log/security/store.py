@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -117,10 +118,11 @@ class SecurityStore:
             table = change(self._table)
             if table == self._table:
                 return
-            data = _encoded(table)
             try:
-                await self._run(lambda: replace_file(self._files, self._path, data, private=True))
+                await self._run(self._writing(table))
             except OSError as error:
+                with suppress(OSError):  # the new one may be there already
+                    await self._run(self._writing(self._table))
                 raise StorageError(
                     f"{self._path} cannot be written ({error}); users and access control lists are "
                     "as before. Mend the disk, or make room on it, and try again."
@@ -128,6 +130,10 @@ class SecurityStore:
             self._table = table
             for tell in self.on_acls:
                 tell(table.acls)
+
+    def _writing(self, table: SecurityTable) -> Callable[[], None]:
+        data = _encoded(table)
+        return lambda: replace_file(self._files, self._path, data, private=True)
 
 
 def _encoded(table: SecurityTable) -> bytes:

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         name = transport.get_extra_info("peername")
-        self.peer = Peer(str(name[0]) if name else "")
+        self.peer = Peer(str(name[0]) if name else "", self._server.authorizer)
         if self._server.logins is not None and self._listener.at.protocol.sasl:
             self.peer.login = Login(self._server.logins, self.peer)
             self._frames.size_bytes_max = self._server.logins.config.sasl_server_max_receive_size

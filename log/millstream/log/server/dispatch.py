@@ -15,6 +15,7 @@ from millstream.log.errors import LogError
 from .decoding import MalformedRequestError
 from .encoding import Buffers, Fields
 from .frames import RequestHeader, parse_header, response_frame
+from .guards.rights import guarded
 from .handler import Context, Handler, HangUpError
 from .messages import decode_request, encode_response, response_header_version
 from .schema import struct_schema
@@ -24,6 +25,7 @@ __all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond", "
 logger = logging.getLogger("millstream.log")
 
 HANDLER_MODULES = (
+    "acls",
     "api_versions",
     "configs",
     "fetch",
@@ -37,6 +39,7 @@ HANDLER_MODULES = (
     "produce",
     "record_deletion",
     "sasl",
+    "scram_users",
     "topic_changes",
     "transactions",
 )
@@ -108,7 +111,10 @@ async def respond(call: Call, context: Context) -> Buffers | None:
         assert context.peer.login is not None
         return await context.peer.login.raw_answer(call.request.data)
     try:
-        fields = await call.handler.handle(call.request, context)
+        if context.peer.authorizer is None:
+            fields = await call.handler.handle(call.request, context)
+        else:
+            fields = await guarded(call.handler, call.request, context)
     except LogError as error:
         fields = _failed(call, error.kafka_code)
     return None if fields is None else _frame(call, fields)

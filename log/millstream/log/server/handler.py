@@ -22,6 +22,9 @@ response's `error_code`. Any other exception is a mistake of ours; it is logged 
 run and answered as UNKNOWN_SERVER_ERROR (-1) in the same way. Where a response has no such field
 and there is no `failed`, the connection is closed.
 
+Where access is controlled, a guard stands before the handler (`guards/rights.py`): an API without
+one is refused there.
+
 Requests of one connection are handled one after the other, in order. One that `overlaps` is begun
 before the one before it, of the same kind, has ended: what has to happen in order it does before
 its first await. A handler whose client has gone runs to its end, except one that
@@ -35,11 +38,14 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from millstream.log.errors import MillstreamError
+from millstream.log.security.acl import operation_bits
 
 from .encoding import Fields
 
 if TYPE_CHECKING:
     from millstream.log.broker.broker import Broker
+    from millstream.log.security.acl import Operation, Resource
+    from millstream.log.security.authorizer import Authorizer
 
     from .login import Login
 
@@ -66,13 +72,14 @@ class Peer:
     """Who is at the other end of a connection; lives as long as the connection.
 
     `principal` is Kafka's spelling of who it is, such as "User:ANONYMOUS". `login` is there where
-    clients log in.
+    clients log in, `authorizer` where access is controlled.
     """
 
-    __slots__ = ("address", "client_software", "login", "principal")
+    __slots__ = ("address", "authorizer", "client_software", "login", "principal")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, authorizer: Authorizer | None = None) -> None:
         self.address = address
+        self.authorizer = authorizer
         self.login: Login | None = None
         self.principal = "User:ANONYMOUS"
         self.client_software = ""
@@ -92,6 +99,27 @@ class Context(NamedTuple):
     def principal(self) -> str:
         """Who asks."""
         return self.peer.principal
+
+    def allows(self, operation: Operation, resource: Resource, name: str) -> bool:
+        """Whether who asks may do this; see `guards/rights.py`."""
+        peer = self.peer
+        return peer.authorizer is None or peer.authorizer.allows(
+            peer.principal, peer.address, operation, resource, name
+        )
+
+    def allows_any(self, operation: Operation, resource: Resource) -> bool:
+        """Whether he may do this to some resource of this type."""
+        peer = self.peer
+        return peer.authorizer is None or peer.authorizer.allows_any(
+            peer.principal, peer.address, operation, resource
+        )
+
+    def operations(self, resource: Resource, name: str) -> int:
+        """What he may do to it: a bit for each of Kafka's numbers."""
+        peer = self.peer
+        if peer.authorizer is None:
+            return operation_bits(resource)
+        return peer.authorizer.operations(peer.principal, peer.address, resource, name)
 
 
 class Handler(NamedTuple):

@@ -22,6 +22,7 @@ from millstream.log.broker.disk_threads import DiskThreads
 from millstream.log.broker.to_the_end import stopped, to_the_end
 from millstream.log.errors import ConfigError
 from millstream.log.events import event
+from millstream.log.security.authorizer import Authorizer
 from millstream.log.security.tls import server_context
 
 from .addresses import Address
@@ -107,6 +108,7 @@ class Server:
         self.refused = 0
         self.listeners = listeners
         self.logins: Logins | None = None
+        self.authorizer = _authorizer(broker, listeners)
         self._login_threads = DiskThreads(1)
         if any(each.at.protocol.sasl for each in listeners):
             threads = self._login_threads
@@ -164,6 +166,8 @@ class Server:
                 each.abort()
         for listener in sockets:
             await listener.wait_closed()
+        if self.authorizer is not None:
+            self.broker.security().on_acls.discard(self.authorizer.set_acls)
         self._login_threads.close()
 
     def stats(self) -> ServerStats:
@@ -267,6 +271,18 @@ async def serve(
         yield server
     finally:
         await to_the_end(server.close())
+
+
+def _authorizer(broker: Broker, listeners: Sequence[Listener]) -> Authorizer | None:
+    """Access is controlled where anybody may show who he is."""
+    config = broker.config
+    if not any(each.at.asks(config) for each in listeners):
+        return None
+    names = [each.strip() for each in config.super_users.split(";") if each.strip()]
+    authorizer = Authorizer(names, allow_if_no_acl=config.allow_everyone_if_no_acl_found)
+    authorizer.set_acls(broker.security().acls)
+    broker.security().on_acls.add(authorizer.set_acls)
+    return authorizer
 
 
 def _tls(at: ListenerAt, config: BrokerConfig) -> ssl.SSLContext | None:

@@ -10,6 +10,7 @@ from millstream.log.broker.group_values import GroupState, Member
 from millstream.log.broker.groups import Group
 from millstream.log.errors import LogError
 from millstream.log.record import TopicPartition
+from millstream.log.security.acl import Resource, operation_bits
 from millstream.log.server.handler import Context, Fields, Handler
 
 __all__ = ["HANDLERS"]
@@ -40,7 +41,9 @@ async def _list_groups(request: Any, context: Context) -> Fields:
 
 
 async def _describe_groups(request: Any, context: Context) -> Fields:
-    return {"groups": [_described(context, each) for each in request.groups]}
+    operations = operation_bits(Resource.GROUP)
+    told = {"authorized_operations": operations} if request.include_authorized_operations else {}
+    return {"groups": [{**_described(context, each), **told} for each in request.groups]}
 
 
 def _described(context: Context, name: str) -> Fields:

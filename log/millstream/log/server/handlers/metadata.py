@@ -7,6 +7,7 @@ from typing import Any
 from millstream.log.broker.topics import Topic
 from millstream.log.config import INTERNAL_TOPICS, check_topic_name
 from millstream.log.errors import LogError, UnknownTopicError
+from millstream.log.security.acl import Resource, operation_bits
 from millstream.log.server.handler import NODE_ID, Context, Fields, Handler
 from millstream.log.storage.appending import LEADER_EPOCH
 
@@ -17,11 +18,8 @@ _UNSUPPORTED_ENDPOINT_TYPE = 115
 _BROKERS = 1
 _NOT_ASKED = -(1 << 31)
 
-TOPIC_OPERATIONS = sum(1 << code for code in (3, 4, 5, 6, 7, 8, 10, 11))
-"""Bits of Kafka's operation codes on a topic: read, write, create, delete, alter, describe,
-describe configs, alter configs."""
-CLUSTER_OPERATIONS = sum(1 << code for code in (5, 7, 8, 9, 10, 11, 12))
-"""On the cluster: create, alter, describe, cluster action, the two of configs, idempotent write."""
+TOPIC_OPERATIONS = operation_bits(Resource.TOPIC)
+CLUSTER_OPERATIONS = operation_bits(Resource.CLUSTER)
 
 
 async def _metadata(request: Any, context: Context) -> Fields:
