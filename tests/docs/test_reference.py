@@ -22,6 +22,7 @@ from millstream.connectors.sql import SqlSinkConfig
 from millstream.log import limits
 from millstream.log.client.settings import ConsumerConfig, ProducerConfig
 from millstream.log.config import BrokerConfig, TopicConfig
+from millstream.log.kafka.settings import ConnectionConfig
 from millstream.log.settings import describe
 from millstream.streams import App, Stream, Table, TestDriver
 from millstream.streams.grouped import Grouped, WindowedGrouped
@@ -58,6 +59,12 @@ def test_settings_of_the_log_with_their_defaults(heading: str, settings: object)
     expected = {name: value or "empty" for name, value in describe(settings).items()}
     arguments = {"auto_offset_reset", "isolation"} if "Consumer" in heading else set()
     assert {name: value for name, value in found.items() if name not in arguments} == expected
+
+
+def test_settings_of_a_connection_to_a_cluster_with_their_defaults() -> None:
+    table, *_ = section("configs.md", "## On a Kafka cluster").split("Empty ones are left")
+    expected = {name: value or "empty" for name, value in describe(ConnectionConfig()).items()}
+    assert rows(table) == expected
 
 
 def test_bounds_of_the_log_with_their_values() -> None:

@@ -64,7 +64,7 @@ def test_functions_fit_on_a_screen() -> None:
     [
         ("rocksdict", ["streams/millstream/streams/state/"]),
         ("sqlalchemy", ["connectors/millstream/connectors/sql/"]),
-        ("confluent_kafka", ["log/millstream/log/kafka.py"]),
+        ("confluent_kafka", ["log/millstream/log/kafka/"]),
         ("socket", ["log/millstream/log/server/"]),
         ("cramjam", ["log/millstream/log/format/"]),
     ],

@@ -11,6 +11,7 @@ async with open_log("file:./data") as log:
 from __future__ import annotations
 
 from .errors import (
+    AuthenticationError,
     BufferFullError,
     ConcurrentTransactionsError,
     ConfigError,
@@ -38,8 +39,10 @@ from .errors import (
     LogError,
     LogLockedError,
     LogTimeoutError,
+    LogUnavailableError,
     MemberIdRequiredError,
     MillstreamError,
+    NotAuthorizedError,
     NotEnoughReplicasError,
     OffsetOutOfRangeError,
     OutOfOrderSequenceError,
@@ -54,6 +57,7 @@ from .errors import (
     UnknownTopicError,
     UnknownTransactionalIdError,
     UnstableOffsetCommitError,
+    UnsupportedError,
 )
 from .interface import Consumer, Isolation, Log, OffsetReset, Producer, RebalanceListener
 from .open import open_log
@@ -102,6 +106,7 @@ __all__ = [
     "GroupListing",
     "GroupDescription",
     "MemberDescription",
+    "AuthenticationError",
     "BufferFullError",
     "ConcurrentTransactionsError",
     "ConfigError",
@@ -129,8 +134,10 @@ __all__ = [
     "LogError",
     "LogLockedError",
     "LogTimeoutError",
+    "LogUnavailableError",
     "MemberIdRequiredError",
     "MillstreamError",
+    "NotAuthorizedError",
     "NotEnoughReplicasError",
     "OffsetOutOfRangeError",
     "OutOfOrderSequenceError",
@@ -145,4 +152,5 @@ __all__ = [
     "UnknownTopicError",
     "UnknownTransactionalIdError",
     "UnstableOffsetCommitError",
+    "UnsupportedError",
 ]

@@ -4,6 +4,7 @@
     └── LogError
         ├── RetriableError                 try again; the log is fine
         │   ├── LogTimeoutError
+    │   ├── LogUnavailableError            nobody answers: is it running, is the address right?
         │   ├── CoordinatorLoadError
         │   ├── ConcurrentTransactionsError
         │   ├── RebalanceInProgressError
@@ -30,6 +31,9 @@
         ├── StorageError                   the disk failed: no writes until it is reopened
         ├── LogLockedError                 another process owns the directory
         ├── LogClosedError
+        ├── UnsupportedError               this kind of log cannot do it: use what the message says
+        ├── AuthenticationError            mend the security settings: the server knows nobody so
+        ├── NotAuthorizedError             the server knows who it is, and refuses
         ├── ProducerFencedError            another producer took over: stop
         │   └── InvalidProducerIdMappingError   it has another one now, or was forgotten
         ├── UnknownTransactionalIdError    mend the name; see log.transactions()
@@ -53,6 +57,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AuthenticationError",
     "BufferFullError",
     "ConcurrentTransactionsError",
     "ConfigError",
@@ -80,8 +85,10 @@ __all__ = [
     "LogError",
     "LogLockedError",
     "LogTimeoutError",
+    "LogUnavailableError",
     "MemberIdRequiredError",
     "MillstreamError",
+    "NotAuthorizedError",
     "NotEnoughReplicasError",
     "OffsetOutOfRangeError",
     "OutOfOrderSequenceError",
@@ -96,6 +103,7 @@ __all__ = [
     "UnknownTopicError",
     "UnknownTransactionalIdError",
     "UnstableOffsetCommitError",
+    "UnsupportedError",
 ]
 
 
@@ -121,6 +129,12 @@ class LogTimeoutError(RetriableError):
     """The wait ended before the log answered. For a produce: the record may still be written."""
 
     kafka_code = 7
+
+
+class LogUnavailableError(RetriableError):
+    """Nobody answers at the log's address, or none who leads the partition just now."""
+
+    kafka_code = 8
 
 
 class CoordinatorLoadError(RetriableError):
@@ -275,6 +289,25 @@ class LogLockedError(LogError):
 
 class LogClosedError(LogError):
     """The log, producer or consumer was closed."""
+
+
+class UnsupportedError(LogError):
+    """This kind of log cannot do what was asked. The message says what to use instead."""
+
+    kafka_code = 35
+
+
+class AuthenticationError(LogError):
+    """The server does not accept who the client says it is, or the connection is not secured as it
+    demands."""
+
+    kafka_code = 58
+
+
+class NotAuthorizedError(LogError):
+    """The server knows the client, and does not let it do this."""
+
+    kafka_code = 29
 
 
 class ProducerFencedError(LogError):

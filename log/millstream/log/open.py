@@ -37,18 +37,25 @@ def open_log(
 
     `file:DIR` is a log in that directory, which is made if it is not there; one process at a time
     may have it open. `memory:` is a log that is gone when it is closed, on the same code.
+    `kafka://HOST:PORT,HOST:PORT?name=value` is a Kafka cluster or a Millstream server, with
+    settings such as `security.protocol`.
 
     Args:
         url: as above; `file:DIR?durability=os` sets the durability too.
         durability: "fsync" (default): an acknowledged record survives a power cut. "os": it
             survives a killed process, not a power cut.
-        config: broker settings under Kafka's names, such as `num.partitions`.
+        config: broker settings under Kafka's names, such as `num.partitions`; of a cluster, how to
+            reach it, like the options of its URL.
 
     Raises:
         ConfigError: no such kind of URL, or a wrong setting. Nothing was opened.
         LogLockedError: on entering; another process has the directory open.
+        LogUnavailableError, LogTimeoutError, AuthenticationError: on entering; the cluster does not
+            answer, or not to this user.
     """
     scheme, colon, rest = url.partition(":")
+    if scheme == "kafka" and rest:
+        return _kafka_log(url, durability, config)
     path, _, query = rest.partition("?")
     options = _options(url, query)
     durability = options.pop("durability", None) if durability is None else durability
@@ -70,9 +77,21 @@ def open_log(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
         )
     raise ConfigError(
-        f"{url!r} is no log. Use file:DIR for a log in a directory, or memory: for one that is "
-        "gone when it is closed."
+        f"{url!r} is no log. Use file:DIR for a log in a directory, memory: for one that is gone "
+        "when it is closed, or kafka://HOST:PORT for a cluster or a server."
     )
+
+
+def _kafka_log(
+    url: str, durability: str | None, config: Mapping[str, SettingValue] | None
+) -> Log:
+    if durability is not None:
+        raise ConfigError(
+            f"{url.partition('?')[0]}: durability is the server's to say; leave it out here."
+        )
+    from .kafka.opening import kafka_log
+
+    return kafka_log(url, config)
 
 
 def open_log_on(

@@ -1,0 +1,90 @@
+"""Records a consumer has from librdkafka, and has not returned: with the positions that follow.
+
+The position of a partition is where its owner stands. librdkafka's own is further: behind what
+waits here, and behind markers of transactions, which it skips by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+
+from millstream.log.record import Record, RecordBatch, TopicPartition
+
+__all__ = ["FetchedRecords"]
+
+
+class FetchedRecords:
+    """What waits, by partition, and where each partition stands."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[TopicPartition, deque[RecordBatch]] = {}
+        self._next: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.returned = 0
+        """Records, so far."""
+
+    def keep(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget all others."""
+        for each in (self._waiting, self._next, self._ends):
+            for gone in each.keys() - set(partitions):
+                del each[gone]
+        self.paused.intersection_update(partitions)
+
+    def add(self, batches: Iterable[RecordBatch], ends: Mapping[TopicPartition, int]) -> None:
+        """What a fetch brought, and where librdkafka stands after it."""
+        for batch in batches:
+            tp = TopicPartition(batch.topic, batch.partition)
+            self._waiting.setdefault(tp, deque()).append(batch)
+        self._ends.update(ends)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on at `offset`."""
+        self._waiting.pop(partition, None)
+        self._ends.pop(partition, None)
+        self._next[partition] = offset
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is something to return."""
+        return any(tp not in self.paused for tp in self._waiting)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The next offset to return; None before anything is known."""
+        waiting = self._waiting.get(partition)
+        at = self._next.get(partition)
+        if waiting:
+            return waiting[0].offsets[0] if at is None else at
+        end = self._ends.get(partition)
+        if at is None or end is None:
+            return end if at is None else at
+        return max(at, end)
+
+    def take_batches(self) -> list[RecordBatch]:
+        """Everything of partitions that are not paused."""
+        taken: list[RecordBatch] = []
+        for tp in [each for each in self._waiting if each not in self.paused]:
+            batches = self._waiting.pop(tp)
+            self._next[tp] = batches[-1].next_offset
+            taken += batches
+        self.returned += sum(map(len, taken))
+        return taken
+
+    def take_records(self, limit: int) -> list[Record]:
+        """Up to `limit` records."""
+        taken: list[Record] = []
+        for tp in [each for each in self._waiting if each not in self.paused]:
+            batches = self._waiting[tp]
+            while batches and len(taken) < limit:
+                batch = batches.popleft()
+                room = limit - len(taken)
+                if len(batch) > room:
+                    batches.appendleft(batch.slice(room, len(batch)))
+                    batch = batch.slice(0, room)
+                taken += batch
+                self._next[tp] = batch.next_offset
+            if not batches:
+                del self._waiting[tp]
+        self.returned += len(taken)
+        return taken

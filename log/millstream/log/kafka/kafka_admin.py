@@ -1,0 +1,192 @@
+"""Topics, records and groups of a cluster: what an administrator asks, over librdkafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from millstream.log.errors import LogError, UnknownTopicError
+from millstream.log.interface import Isolation
+from millstream.log.record import TopicDescription, TopicPartition
+from millstream.log.settings import SettingValue
+
+from .errors import raised_as_ours
+from .own_thread import OwnThread
+
+__all__ = ["KafkaAdmin", "answered"]
+
+logger = logging.getLogger("millstream.log")
+_LIBRDKAFKA = logging.getLogger("millstream.log.librdkafka")
+
+T = TypeVar("T")
+
+_SEEN_WITHIN_S = 15.0
+"""How long a broker may take to know of a topic that another has created or deleted."""
+_ASK_AGAIN_S = 0.02
+_ISOLATION = {
+    "read_committed": IsolationLevel.READ_COMMITTED,
+    "read_uncommitted": IsolationLevel.READ_UNCOMMITTED,
+}
+
+
+class KafkaAdmin:
+    """One admin client. Its blocking calls are made in a thread of their own."""
+
+    def __init__(self, settings: Mapping[str, Any], url: str) -> None:
+        self._url = url
+        self._thread = OwnThread("millstream-kafka-admin")
+        with raised_as_ours(url):
+            self.client = AdminClient({**settings, "logger": _LIBRDKAFKA})
+
+    async def names(self, timeout_s: float = 30.0) -> list[str]:
+        """All topics, internal ones too, sorted."""
+
+        def ask() -> list[str]:
+            with raised_as_ours(self._url):
+                return sorted(self.client.list_topics(timeout=timeout_s).topics)
+
+        return await self._thread.run(ask)
+
+    async def create(
+        self, name: str, partitions: int, config: Mapping[str, SettingValue] | None
+    ) -> None:
+        """Raises TopicExistsError, InvalidTopicError, ConfigError."""
+        texts = {key: setting_text(value) for key, value in (config or {}).items()}
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=texts)
+        await answered(self.client.create_topics([topic])[name], f"Topic {name}")
+        await self._seen(name, is_there=True)
+
+    async def delete(self, name: str) -> None:
+        """Raises UnknownTopicError."""
+        await answered(self.client.delete_topics([name])[name], f"Topic {name}")
+        await self._seen(name, is_there=False)
+
+    async def add_partitions(self, name: str, total: int) -> None:
+        """Raises UnknownTopicError, InvalidPartitionsError."""
+        added = self.client.create_partitions([NewPartitions(name, total)])
+        await answered(added[name], f"Topic {name}")
+
+    async def alter_config(self, name: str, config: Mapping[str, SettingValue | None]) -> None:
+        """Set these, all or none; None resets one to its default."""
+        entries = [
+            ConfigEntry(
+                key,
+                None if value is None else setting_text(value),
+                incremental_operation=(
+                    AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+                ),
+            )
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        altered = self.client.incremental_alter_configs([resource])
+        await answered(next(iter(altered.values())), f"Topic {name}")
+
+    async def describe(self, name: str) -> TopicDescription:
+        """Raises UnknownTopicError."""
+        from confluent_kafka import TopicCollection
+
+        what = f"Topic {name}"
+        with raised_as_ours(what):
+            asked = self.client.describe_topics(TopicCollection([name]))[name]
+        topic = await answered(asked, what)
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        entries = await answered(self.client.describe_configs([resource])[resource], what)
+        config = {key: entry.value or "" for key, entry in entries.items()}
+        return TopicDescription(
+            name,
+            str(topic.topic_id),
+            len(topic.partitions),
+            dict(sorted(config.items())),
+            bool(topic.is_internal),
+            {key: config[key] for key, entry in sorted(entries.items()) if _is_own(entry)},
+        )
+
+    async def partitions_of(self, name: str) -> list[TopicPartition]:
+        """Every partition of a topic. Raises UnknownTopicError."""
+        from confluent_kafka import TopicCollection
+
+        asked = self.client.describe_topics(TopicCollection([name]))[name]
+        topic = await answered(asked, f"Topic {name}")
+        return [TopicPartition(name, each) for each in range(len(topic.partitions))]
+
+    async def offsets(
+        self,
+        wanted: Mapping[TopicPartition, OffsetSpec],
+        isolation: Isolation = "read_uncommitted",
+    ) -> dict[TopicPartition, Any]:
+        """Kafka's ListOffsets: offset (-1 for none) and timestamp of each."""
+        if not wanted:
+            return {}
+        asked = self.client.list_offsets(
+            {Place(tp.topic, tp.partition): spec for tp, spec in wanted.items()},
+            isolation_level=_ISOLATION[isolation],
+        )
+        found = {TopicPartition(at.topic, at.partition): each for at, each in asked.items()}
+        return {tp: await answered(found[tp], f"Partition {tp}") for tp in wanted}
+
+    async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Raise the log start offsets."""
+        if not before:
+            return
+        asked = self.client.delete_records(
+            [Place(tp.topic, tp.partition, offset) for tp, offset in before.items()]
+        )
+        for at, each in asked.items():
+            await answered(each, f"Partition {at.topic}-{at.partition}")
+
+    async def close(self) -> None:
+        """End the thread. The client goes with its last reference."""
+        await self._thread.stop()
+        del self.client
+
+    async def _seen(self, name: str, *, is_there: bool) -> None:
+        """Wait until the brokers know, so that what comes next finds it as it is."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _SEEN_WITHIN_S
+        while loop.time() < end:
+            try:
+                await self.partitions_of(name)
+                seen = True
+            except UnknownTopicError:
+                seen = False
+            except LogError as error:
+                if not error.retriable:
+                    raise
+                seen = not is_there
+            if seen is is_there:
+                return
+            await asyncio.sleep(_ASK_AGAIN_S)
+        logger.warning("Topic %s: the cluster takes long to make its change known.", name)
+
+
+async def answered(asked: Future[T], what: str) -> T:
+    """What librdkafka answers, or its error as ours."""
+    with raised_as_ours(what):
+        return await asyncio.wrap_future(asked)
+
+
+def setting_text(value: SettingValue) -> str:
+    """As Kafka's tools write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_own(entry: Any) -> bool:
+    """Whether it was set for this topic (Kafka's DYNAMIC_TOPIC_CONFIG)."""
+    return bool(entry.source == 1)

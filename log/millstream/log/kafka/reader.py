@@ -1,0 +1,320 @@
+"""What a consumer does in its own thread: every call of librdkafka's consumer is made here.
+
+A rebalance is called back amid a call. The thread then tells the event loop, and makes the calls
+that the owner's listener asks for, until the listener is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from confluent_kafka import OFFSET_INVALID, KafkaError
+from confluent_kafka import Consumer as LibrdkafkaConsumer
+from confluent_kafka import TopicPartition as Place
+
+from millstream.log.errors import LogError
+from millstream.log.record import (
+    ConsumerGroupMetadata,
+    OffsetAndMetadata,
+    RecordBatch,
+    TopicPartition,
+)
+
+from .columns import sorted_out
+from .errors import error_of, raised_as_ours
+from .group_metadata import group_metadata_from
+from .own_thread import OwnThread
+
+__all__ = ["Fetched", "Reader", "Rebalance"]
+
+logger = logging.getLogger("millstream.log.librdkafka")
+
+_WAIT_SLICE_S: Final = 0.05
+"""How soon a wait for records notices that its owner wants something else."""
+_RECORDS_MAX: Final = 10_000
+_ANSWER_S: Final = 30.0
+
+
+class Rebalance:
+    """What the group decided; the thread goes on when the owner has said that it is over."""
+
+    def __init__(
+        self,
+        kind: Literal["assigned", "revoked", "lost"],
+        partitions: list[TopicPartition],
+        member: ConsumerGroupMetadata,
+    ) -> None:
+        self.kind = kind
+        self.partitions = partitions
+        self.member = member
+        self.starts: dict[TopicPartition, int] = {}
+        """Where to begin instead of at what is committed."""
+        self._is_over = False
+
+    def is_over(self) -> bool:
+        """Whether the thread may go on."""
+        return self._is_over
+
+    def end(self) -> None:
+        """In the thread."""
+        self._is_over = True
+
+
+class Fetched(NamedTuple):
+    """What a fetch brought. `seeks` is how many seeks were made before it ended."""
+
+    batches: list[RecordBatch]
+    positions: dict[TopicPartition, int]
+    errors: list[LogError]
+    seeks: int
+    member: ConsumerGroupMetadata | None
+
+
+class Reader:
+    """One consumer of librdkafka. Its methods are called in `thread`, except for `hurry`.
+
+    Args:
+        tell: called in the thread with each rebalance.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        thread: OwnThread,
+        tell: Callable[[Rebalance], None],
+        *,
+        group: str | None,
+        is_cooperative: bool,
+        fetch_bytes: int,
+    ) -> None:
+        self._group = group
+        self._thread = thread
+        self._tell = tell
+        self._is_cooperative = is_cooperative
+        self._fetch_bytes = fetch_bytes
+        self._what = f"Group {group}" if group is not None else "Consumer"
+        self._fatal: LogError | None = None
+        self._settings = {**settings, "error_cb": self._failed, "logger": logger}
+        self._consumer: LibrdkafkaConsumer | None = None
+        self._places: list[Place] = []
+        self._paused: set[TopicPartition] = set()
+        self._record_bytes = 100.0
+        self._is_hurried = False
+        self._seeks = 0
+
+    def hurry(self, *, is_hurried: bool = True) -> None:
+        """From any thread: have fetches stop waiting, or wait again."""
+        self._is_hurried = is_hurried
+
+    @property
+    def _opened(self) -> LibrdkafkaConsumer:
+        if self._consumer is None:
+            with raised_as_ours(self._what):
+                self._consumer = LibrdkafkaConsumer(self._settings)
+        return self._consumer
+
+    # Reading
+
+    def fetch(self, timeout_s: float, paused: Collection[TopicPartition], limit: int) -> Fetched:
+        """Up to `limit` records, but no more than about a fetch's bytes; waits for the first."""
+        consumer = self._opened
+        self._resume(paused)
+        end = time.monotonic() + timeout_s
+        with raised_as_ours(self._what):
+            while True:
+                remaining_s = max(0.0, end - time.monotonic())
+                messages = consumer.consume(1, min(remaining_s, _WAIT_SLICE_S))
+                if messages or remaining_s <= 0 or self._is_hurried or self._thread.has_jobs:
+                    break
+            if messages:
+                count = min(limit, int(self._fetch_bytes / self._record_bytes) + 1, _RECORDS_MAX)
+                if count > 1:
+                    messages += consumer.consume(count - 1, 0)
+                self._record_bytes = max(1.0, sum(map(len, messages)) / len(messages))
+        found = sorted_out(messages)
+        self._pause({TopicPartition(each.topic, each.partition) for each in found.batches}, paused)
+        errors = [each for each in map(self._error, found.errors) if each is not None]
+        if self._fatal is not None:
+            errors.append(self._fatal)
+        positions = {**found.ends, **self._positions(consumer)}
+        return Fetched(found.batches, positions, errors, self._seeks, self._member())
+
+    def _positions(self, consumer: LibrdkafkaConsumer) -> dict[TopicPartition, int]:
+        if not self._places:
+            return {}
+        return {
+            TopicPartition(at.topic, at.partition): at.offset
+            for at in consumer.position(self._places)
+            if at.offset >= 0
+        }
+
+    def _error(self, error: KafkaError) -> LogError | None:
+        """What the owner must know of."""
+        if error.fatal() or not (error.retriable() or error.code() in _PASSING):
+            return error_of(error, self._what)
+        logger.warning("%s: %s", self._what, error.str())
+        return None
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
+            self._fatal = error_of(error, self._what)
+        else:
+            logger.info("%s: %s", self._what, error.str())
+
+    def _pause(self, found: set[TopicPartition], paused: Collection[TopicPartition]) -> None:
+        """A paused partition is fetched on until something of it comes: a pause makes librdkafka
+        forget what it has fetched ahead, and most are short."""
+        new = found.intersection(paused) - self._paused
+        if new:
+            self._paused |= new
+            self._opened.pause([Place(*each) for each in new])
+
+    def _resume(self, paused: Collection[TopicPartition]) -> None:
+        over = self._paused.difference(paused)
+        if over:
+            self._paused -= over
+            self._opened.resume([Place(*each) for each in over])
+
+    # What is read
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Take part in the group."""
+        with raised_as_ours(self._what):
+            self._opened.subscribe(
+                topics,
+                on_assign=self._assigned,
+                on_revoke=self._revoked,
+                on_lost=self._lost,
+            )
+
+    def unsubscribe(self) -> None:
+        """Leave the group, giving up what is assigned."""
+        consumer = self._opened
+        with raised_as_ours(self._what):
+            consumer.unsubscribe()
+            end = time.monotonic() + _ANSWER_S
+            while self._places and time.monotonic() < end:
+                consumer.consume(1, _WAIT_SLICE_S)
+
+    def assign(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these, those that are new from the given offsets."""
+        consumer = self._opened
+        now = {TopicPartition(at.topic, at.partition) for at in self._places}
+        added = [Place(*tp, offset) for tp, offset in starts.items() if tp not in now]
+        gone = [Place(*tp) for tp in now.difference(starts)]
+        self._seeks += 1
+        self._paused.intersection_update(starts)
+        with raised_as_ours(self._what):
+            if not now:
+                consumer.assign(added)
+            else:
+                if gone:
+                    consumer.incremental_unassign(gone)
+                if added:
+                    consumer.incremental_assign(added)
+        self._places = [Place(*tp) for tp in starts]
+
+    def seek(self, partition: TopicPartition, offset: int) -> int:
+        """Go on at `offset`; answers the number of this seek."""
+        with raised_as_ours(f"Partition {partition}"):
+            self._opened.seek(Place(*partition, offset))
+        self._seeks += 1
+        return self._seeks
+
+    def partitions_of(self, topics: Collection[str]) -> dict[str, int]:
+        """How many each has. Raises UnknownTopicError."""
+        counts = {}
+        for topic in topics:
+            with raised_as_ours(f"Topic {topic}"):
+                found = self._opened.list_topics(topic, _ANSWER_S).topics[topic]
+            if found.error is not None:
+                raise error_of(found.error, f"Topic {topic}")
+            counts[topic] = len(found.partitions)
+        return counts
+
+    # A rebalance
+
+    def _assigned(self, consumer: LibrdkafkaConsumer, places: list[Place]) -> None:
+        change = self._told("assigned", places)
+        self._seeks += 1
+        started = [Place(*tp, change.starts.get(tp, OFFSET_INVALID)) for tp in change.partitions]
+        if self._is_cooperative:
+            consumer.incremental_assign(started)
+            self._places += [Place(*tp) for tp in change.partitions]
+        else:
+            consumer.assign(started)
+            self._places = [Place(*tp) for tp in change.partitions]
+
+    def _revoked(self, consumer: LibrdkafkaConsumer, places: list[Place]) -> None:
+        self._give_up(consumer, self._told("revoked", places), places)
+
+    def _lost(self, consumer: LibrdkafkaConsumer, places: list[Place]) -> None:
+        self._give_up(consumer, self._told("lost", places), places)
+
+    def _give_up(
+        self, consumer: LibrdkafkaConsumer, change: Rebalance, places: list[Place]
+    ) -> None:
+        gone = set(change.partitions)
+        self._paused -= gone
+        self._places = [
+            at for at in self._places if TopicPartition(at.topic, at.partition) not in gone
+        ]
+        if self._is_cooperative:
+            consumer.incremental_unassign(places)
+        else:
+            consumer.unassign()
+
+    def _told(self, kind: Literal["assigned", "revoked", "lost"], places: list[Place]) -> Rebalance:
+        partitions = sorted(TopicPartition(at.topic, at.partition) for at in places)
+        change = Rebalance(kind, partitions, self._member() or ConsumerGroupMetadata(""))
+        self._tell(change)
+        self._thread.serve_until(change.is_over)
+        return change
+
+    # The group
+
+    def _member(self) -> ConsumerGroupMetadata | None:
+        if self._group is None:
+            return None
+        return group_metadata_from(self._opened.consumer_group_metadata())
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit, and wait for it."""
+        places = [Place(*tp, each.offset, each.metadata) for tp, each in offsets.items()]
+        with raised_as_ours(self._what):
+            for at in self._opened.commit(offsets=places, asynchronous=False) or ():
+                error = getattr(at, "error", None)
+                if error is not None:
+                    raise error_of(error, f"Partition {at.topic}-{at.partition}")
+
+    def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        """What the group committed."""
+        with raised_as_ours(self._what):
+            found = self._opened.committed([Place(*tp) for tp in partitions], _ANSWER_S)
+        answer: dict[TopicPartition, OffsetAndMetadata | None] = {}
+        for at in found:
+            tp = TopicPartition(at.topic, at.partition)
+            if at.error is not None:
+                raise error_of(at.error, f"Partition {tp}")
+            known = at.offset >= 0
+            answer[tp] = OffsetAndMetadata(at.offset, at.metadata or "") if known else None
+        return answer
+
+    def close(self) -> None:
+        """Leave the group; its partitions are given up first."""
+        if self._consumer is not None:
+            with raised_as_ours(self._what):
+                self._consumer.close()
+
+
+_PASSING = {
+    KafkaError._MAX_POLL_EXCEEDED,  # the partitions are lost, which is told by itself
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+}

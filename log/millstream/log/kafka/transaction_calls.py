@@ -1,0 +1,116 @@
+"""The transactions of one producer: whether one is open, and the calls that begin and end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Producer as LibrdkafkaProducer
+from confluent_kafka import TopicPartition as Place
+
+from millstream.log.errors import InvalidTxnStateError, LogError
+from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
+
+from .deliveries import Deliveries
+from .errors import raised_as_ours
+from .group_metadata import group_metadata_to
+from .own_thread import OwnThread
+
+__all__ = ["TransactionCalls"]
+
+
+class TransactionCalls:
+    """Every call is made in the producer's thread.
+
+    Args:
+        name: of the producer, for messages.
+        timeout_s: how long an answer is waited for; what is decided then, the next producer of the
+            same transactional id learns.
+    """
+
+    def __init__(
+        self, thread: OwnThread, name: str, timeout_s: float, is_transactional: bool
+    ) -> None:
+        self._thread = thread
+        self._name = name
+        self._timeout_s = timeout_s
+        self._is_transactional = is_transactional
+        self.is_open = False
+
+    def check_can_send(self) -> None:
+        """Raises InvalidTxnStateError."""
+        if self._is_transactional and not self.is_open:
+            raise InvalidTxnStateError(
+                f"{self._name} has no open transaction. Send inside `async with "
+                "producer.transaction():`."
+            )
+
+    async def begin(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
+        """Raises InvalidTxnStateError."""
+        if not self._is_transactional:
+            raise InvalidTxnStateError(
+                f"{self._name} has no transactions; make it with transactional_id=..."
+            )
+        if self.is_open:
+            raise InvalidTxnStateError(
+                f"{self._name}: a transaction is open already. Commit or abort it first."
+            )
+        deliveries.forget_failure()
+        await self._made(deliveries, producer.begin_transaction)
+        self.is_open = True
+
+    async def commit(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
+        """Flushes, too. Raises what a record failed by, if one did."""
+        self._check_open()
+        try:
+            await self._made(deliveries, partial(producer.commit_transaction, self._timeout_s))
+        except LogError:
+            deliveries.raise_failure()
+            raise
+        self.is_open = False
+
+    async def abort(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
+        """What failed in it is forgotten."""
+        self._check_open()
+        try:
+            await self._made(deliveries, partial(self.abort_now, producer))
+        finally:
+            deliveries.forget_failure()
+
+    def abort_now(self, producer: LibrdkafkaProducer) -> None:
+        """In the thread."""
+        self.is_open = False
+        producer.abort_transaction(self._timeout_s)
+
+    async def send_offsets(
+        self,
+        producer: LibrdkafkaProducer,
+        deliveries: Deliveries,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        group: str | ConsumerGroupMetadata,
+    ) -> None:
+        """As part of the open transaction."""
+        self._check_open()
+        places = [Place(*tp, each.offset, each.metadata) for tp, each in offsets.items()]
+        if places:
+            member = group_metadata_to(group)
+            send = producer.send_offsets_to_transaction
+            await self._made(deliveries, partial(send, places, member, self._timeout_s))
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise InvalidTxnStateError(
+                f"{self._name} has no open transaction. Call begin_transaction() first, of a "
+                "producer with a transactional_id."
+            )
+
+    async def _made(self, deliveries: Deliveries, work: Callable[[], Any]) -> None:
+        def call() -> None:
+            try:
+                with raised_as_ours(self._name):
+                    work()
+            finally:
+                deliveries.tell()
+
+        await self._thread.run(call)
