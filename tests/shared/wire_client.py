@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from typing import Any, Self
 
@@ -16,15 +17,19 @@ class WireClient:
 
     Args:
         address: HOST:PORT.
+        tls: how to speak TLS.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host, int(port)
+        self._tls = tls
         self._asked = 0
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(self._host, self._port)
+        self.reader, self.writer = await asyncio.open_connection(
+            self._host, self._port, ssl=self._tls
+        )
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -35,8 +35,9 @@ class SecurityConfig:
         choices=MECHANISMS,
     )
     sasl_server_max_receive_size: int = setting(
-        512 << 10,
-        "Bytes of one request of a client that has not logged in.",
+        64 << 10,
+        "Bytes of one request of a client that has not logged in. Kafka takes 512 KiB, for tickets "
+        "of Kerberos.",
         minimum=1024,
         maximum=INT32_MAX,
     )

@@ -45,6 +45,7 @@ def server_context(config: SecurityConfig, *, asks_clients: bool) -> ssl.SSLCont
     if not versions:
         raise ConfigError("ssl.enabled.protocols is empty; it can be TLSv1.2, TLSv1.3 or both.")
     context.minimum_version, context.maximum_version = min(versions), max(versions)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # it costs the client nothing, and the server much
     _load_certificate(context, config)
     if config.ssl_cipher_suites:
         try:
