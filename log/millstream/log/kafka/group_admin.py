@@ -17,6 +17,7 @@ from millstream.log.record import (
     TopicPartition,
 )
 
+from .errors import error_of
 from .kafka_admin import answered
 
 __all__ = [
@@ -90,7 +91,10 @@ async def alter_group_offsets(
     wanted = ConsumerGroupTopicPartitions(group, places)
     try:
         asked = client.alter_consumer_group_offsets([wanted])
-        await answered(asked[group], f"Group {group}")
+        answer = await answered(asked[group], f"Group {group}")
+        for at in answer.topic_partitions or ():
+            if at.error is not None:
+                raise error_of(at.error, f"Group {group}: partition {at.topic}-{at.partition}")
     except UnknownMemberError as error:
         raise GroupNotEmptyError(
             f"Group {group} has members, who commit its offsets. Stop them first."

@@ -102,7 +102,7 @@ class Reader:
         self._places: list[Place] = []
         self._paused: set[TopicPartition] = set()
         self._record_bytes = 100.0
-        self._is_hurried = False
+        self._is_subscribed = self._is_closing = self._is_hurried = False
         self._seeks = 0
 
     def hurry(self, *, is_hurried: bool = True) -> None:
@@ -182,6 +182,7 @@ class Reader:
 
     def subscribe(self, topics: list[str]) -> None:
         """Take part in the group."""
+        self._is_subscribed = True
         with raised_as_ours(self._what):
             self._opened.subscribe(
                 topics,
@@ -194,6 +195,7 @@ class Reader:
         """Leave the group, giving up what is assigned."""
         consumer = self._opened
         with raised_as_ours(self._what):
+            self._is_subscribed = False
             consumer.unsubscribe()
             end = time.monotonic() + _ANSWER_S
             while self._places and time.monotonic() < end:
@@ -270,8 +272,9 @@ class Reader:
     def _told(self, kind: Literal["assigned", "revoked", "lost"], places: list[Place]) -> Rebalance:
         partitions = sorted(TopicPartition(at.topic, at.partition) for at in places)
         change = Rebalance(kind, partitions, self._member() or ConsumerGroupMetadata(""))
-        self._tell(change)
-        self._thread.serve_until(change.is_over)
+        if not self._is_closing:
+            self._tell(change)
+            self._thread.serve_until(change.is_over)
         return change
 
     # The group
@@ -306,10 +309,14 @@ class Reader:
         return answer
 
     def close(self) -> None:
-        """Leave the group; its partitions are given up first."""
-        if self._consumer is not None:
-            with raised_as_ours(self._what):
-                self._consumer.close()
+        """Leave the group. Listeners hear of it before: librdkafka answers nothing amid its end."""
+        if self._consumer is None:
+            return
+        if self._is_subscribed and self._places:
+            self._told("revoked", self._places)
+        self._is_closing = True
+        with raised_as_ours(self._what):
+            self._consumer.close()
 
 
 _PASSING = {
