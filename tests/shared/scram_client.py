@@ -26,7 +26,10 @@ class ScramClient:
     def first(self) -> bytes:
         return f"n,,{self._bare}".encode()
 
-    def final(self, server_first: bytes) -> bytes:
+    def final(
+        self, server_first: bytes, *, binding: str = "biws", nonce: str | None = None
+    ) -> bytes:
+        """The arguments make it a message that is proven, and wrong."""
         fields = dict(each.split("=", 1) for each in server_first.decode().split(","))
         assert fields["r"].startswith(self._nonce)
         assert len(fields["r"]) > len(self._nonce)
@@ -38,7 +41,7 @@ class ScramClient:
         )
         client_key = hmac.digest(salted, b"Client Key", self._digest)
         stored_key = hashlib.new(self._digest, client_key).digest()
-        without_proof = f"c=biws,r={fields['r']}"
+        without_proof = f"c={binding},r={nonce or fields['r']}"
         message = f"{self._bare},{server_first.decode()},{without_proof}".encode()
         signature = hmac.digest(stored_key, message, self._digest)
         proof = (int.from_bytes(client_key, "big") ^ int.from_bytes(signature, "big")).to_bytes(

@@ -101,6 +101,16 @@ def test_a_final_message_that_was_changed(change: object) -> None:
         login.step(change(final))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "problem"), [({"binding": "eSws"}, "binding"), ({"nonce": "noncex"}, "nonce")]
+)
+def test_a_final_message_that_is_proven_and_wrong(wrong: dict[str, str], problem: str) -> None:
+    login, client = exchange(), ScramClient("SCRAM-SHA-256", "user", "pencil")
+    final = client.final(login.step(client.first()), **wrong)
+    with pytest.raises(LoginError, match=problem):
+        login.step(final)
+
+
 def test_a_message_after_the_last() -> None:
     login, client = exchange(), ScramClient("SCRAM-SHA-256", "user", "pencil")
     final = client.final(login.step(client.first()))

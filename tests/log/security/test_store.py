@@ -13,6 +13,7 @@ import pytest
 from millstream.log.errors import StorageError
 from millstream.log.security import acl
 from millstream.log.security.acl import Acl, Pattern, Permission, Resource
+from millstream.log.security.quotas import DEFAULT, Entity
 from millstream.log.security.scram import SCRAM, Credential, new_credential
 from millstream.log.security.store import SECURITY_FILE, SecurityStore
 from millstream.log.storage.files import Files, RealFiles
@@ -43,7 +44,10 @@ def test_what_was_set_is_there_when_it_is_opened_again() -> None:
     store, kept = opened(files), new_credential(SCRAM["SCRAM-SHA-512"], "secret")
     asyncio.run(store.set_credentials({("anna", "SCRAM-SHA-512"): kept}))
     asyncio.run(store.add_acls([ACL]))
+    quotas = {Entity("anna", DEFAULT): {"producer_byte_rate": 1.5}, Entity(None, "app"): {}}
+    asyncio.run(store.set_quotas(quotas))
     again = opened(files)
+    assert again.quotas == {Entity("anna", DEFAULT): {"producer_byte_rate": 1.5}}
     assert again.credential("anna", "SCRAM-SHA-512") == kept
     assert again.credential("anna", "SCRAM-SHA-256") is None
     assert again.acls == {ACL}
@@ -57,7 +61,7 @@ def test_whoever_asks_is_told_of_rules() -> None:
     files.make_dir("log")
     store = opened(files)
     told: list[list[Acl]] = []
-    store.on_acls.add(lambda acls: told.append(list(acls)))
+    store.on_change.add(lambda table: told.append(list(table.acls)))
     asyncio.run(store.add_acls([ACL]))
     asyncio.run(store.add_acls([ACL]))
     asyncio.run(store.delete_acls([ACL]))

@@ -13,9 +13,12 @@ import pytest
 
 from millstream.log import ConfigError, open_log
 from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.open import open_log_on
 from millstream.log.security.scram import SCRAM, new_credential
 from millstream.log.server import server as server_module
 from millstream.log.server.server import Server
+from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.testing.fake_clock import FakeClock
 from shared.asking import request_frame
 from shared.scram_client import ScramClient, log_in
 from shared.wire_client import WireClient
@@ -29,13 +32,15 @@ SETTINGS = {
 }
 
 
-def served(test: Callable[[Server], Awaitable[None]], **config: Any) -> None:
+def served(
+    test: Callable[[Server], Awaitable[None]], *, clock: FakeClock | None = None, **config: Any
+) -> None:
     """Run a test on a served log in memory that asks for a login; anna has the password secret."""
     settings = SETTINGS | {name.replace("_", "."): value for name, value in config.items()}
 
     async def main() -> None:
-        async with open_log("memory:", config=settings) as log:
-            assert isinstance(log, EmbeddedLog)
+        settings["flush.threads"] = 0
+        async with open_log_on(MemoryFiles(), "memory", config=settings, clock=clock) as log:
             async with log.serve("SASL_PLAINTEXT://127.0.0.1:0") as server:
                 assert server.logins is not None
                 await server.logins.store.set_credentials(
@@ -180,19 +185,36 @@ def test_messages_without_requests_around_them() -> None:
     served(test)
 
 
+@pytest.mark.parametrize(
+    "token",
+    [b"", b"\0anna", b"anna\0secret", b"root\0anna\0secret", b"\0\0secret", b"\0anna\0",
+     b"\0anna\0secret\0", b"\0anna\0\xff"],
+)  # fmt: skip
+def test_messages_that_are_not_plain(token: bytes) -> None:
+    async def test(server: Server) -> None:
+        async with WireClient(server.address) as client:
+            await client.ask(HANDSHAKE, 1, mechanism="PLAIN")
+            assert (await client.ask(AUTHENTICATE, 2, auth_bytes=token)).error_code == FAILED
+            assert await client.frame() is None
+
+    served(test)
+
+
 def test_a_login_is_for_a_time() -> None:
+    clock = FakeClock()
+
     async def test(server: Server) -> None:
         async with WireClient(server.address) as client, WireClient(server.address) as other:
             answer = await log_in(client, "anna", "secret")
             assert answer.session_lifetime.total_seconds() == 0.4
             await log_in(other, "anna", "secret")
             for _ in range(3):
-                await asyncio.sleep(0.3)  # the time that is measured
+                clock.advance(300)
                 assert (await log_in(client, "anna", "secret")).error_code == 0
                 assert await is_answered(client)
             assert not await is_answered(other)
 
-    served(test, connections_max_reauth_ms=400)
+    served(test, clock=clock, connections_max_reauth_ms=400)
 
 
 def test_nobody_becomes_somebody_else() -> None:

@@ -1,4 +1,4 @@
-"""Users and access control lists, in one small file of the log's folder that is replaced whole.
+"""Users, access control lists and quotas: one small file of the log's folder, replaced whole.
 
 On disk, `security.json`, readable by its owner only:
 
@@ -8,7 +8,8 @@ On disk, `security.json`, readable by its owner only:
      "acls": [{"resource": "topic", "name": "orders", "pattern": "literal", "principal":
          "User:anna", "host": "*", "operation": "read", "permission": "allow"}]}
 
-Bytes are base64. What is changed holds, on disk and for whoever asks, when the change returns; a
+`quotas`, where there are any, are [{"user": "anna", "client_id": null, "values": {...}}]. Bytes are
+base64. What is changed holds, on disk and for whoever asks, when the change returns; a
 crash leaves the old file or the new one. A file that is damaged is an error: to go on without the
 rules it held would let everybody in, or nobody.
 """
@@ -28,6 +29,7 @@ from millstream.log.storage.files import Files, replace_file
 from millstream.log.storage.log_dir import disk_errors
 
 from .acl import Acl, Operation, Pattern, Permission, Resource
+from .quotas import QUOTAS, Entity, QuotaTable
 from .scram import SCRAM, Credential
 
 __all__ = ["SECURITY_FILE", "SecurityStore", "SecurityTable", "Users", "decode_security"]
@@ -44,6 +46,7 @@ class SecurityTable(NamedTuple):
 
     users: Users
     acls: frozenset[Acl]
+    quotas: QuotaTable
 
 
 class SecurityStore:
@@ -64,8 +67,8 @@ class SecurityStore:
         self._path = f"{folder}/{SECURITY_FILE}"
         self._run = run
         self._changing = asyncio.Lock()
-        self.on_acls: set[Callable[[Iterable[Acl]], None]] = set()
-        self._table = SecurityTable({}, frozenset())
+        self.on_change: set[Callable[[SecurityTable], None]] = set()
+        self._table = SecurityTable({}, frozenset(), {})
         with disk_errors(folder):
             if files.exists(self._path):
                 self._table = decode_security(files.read_whole(self._path), self._path)
@@ -79,6 +82,11 @@ class SecurityStore:
     def acls(self) -> frozenset[Acl]:
         """Every rule."""
         return self._table.acls
+
+    @property
+    def quotas(self) -> QuotaTable:
+        """Every quota."""
+        return self._table.quotas
 
     def credential(self, user: str, mechanism: str) -> Credential | None:
         """What is kept of a user's password."""
@@ -113,6 +121,22 @@ class SecurityStore:
         gone = frozenset(acls)
         await self._change(lambda table: table._replace(acls=table.acls - gone))
 
+    async def set_quotas(self, changes: Mapping[Entity, Mapping[str, float | None]]) -> None:
+        """Replace quotas, by name; None takes one away. Raises as `set_credentials` does."""
+
+        def changed(table: SecurityTable) -> SecurityTable:
+            quotas = {entity: dict(values) for entity, values in table.quotas.items()}
+            for entity, values in changes.items():
+                found = quotas.setdefault(entity, {})
+                for name, value in values.items():
+                    found.pop(name, None)
+                    if value is not None:
+                        found[name] = value
+            left = {entity: found for entity, found in quotas.items() if found}
+            return table._replace(quotas=left)
+
+        await self._change(changed)
+
     async def _change(self, change: Callable[[SecurityTable], SecurityTable]) -> None:
         async with self._changing:
             table = change(self._table)
@@ -128,8 +152,8 @@ class SecurityStore:
                     "as before. Mend the disk, or make room on it, and try again."
                 ) from error
             self._table = table
-            for tell in self.on_acls:
-                tell(table.acls)
+            for tell in self.on_change:
+                tell(table)
 
     def _writing(self, table: SecurityTable) -> Callable[[], None]:
         data = _encoded(table)
@@ -161,7 +185,11 @@ def _encoded(table: SecurityTable) -> bytes:
         }
         for each in sorted(table.acls)
     ]
-    document = {"version": _VERSION, "users": users, "acls": acls}
+    quotas = [
+        {"user": entity.user, "client_id": entity.client_id, "values": dict(values)}
+        for entity, values in table.quotas.items()
+    ]
+    document = {"version": _VERSION, "users": users, "acls": acls, "quotas": quotas}
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
@@ -184,7 +212,8 @@ def decode_security(data: bytes, path: str) -> SecurityTable:
             }
             for name, found in document["users"].items()
         }
-        return SecurityTable(users, frozenset(_acl(each) for each in document["acls"]))
+        quotas = dict(_quota(each) for each in document.get("quotas", ()))
+        return SecurityTable(users, frozenset(_acl(each) for each in document["acls"]), quotas)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{path} is damaged ({error!r}). Restore it from a backup: it holds the users and the "
@@ -199,6 +228,15 @@ def _credential(fields: dict[str, Any]) -> Credential:
         raise ValueError(f"{iterations!r} iterations")
     keys = (b64decode(fields[name], validate=True) for name in ("stored_key", "server_key"))
     return Credential(b64decode(fields["salt"], validate=True), iterations, *keys)
+
+
+def _quota(fields: dict[str, Any]) -> tuple[Entity, dict[str, float]]:
+    entity = Entity(fields["user"], fields["client_id"])
+    values = {str(name): float(value) for name, value in fields["values"].items()}
+    texts = all(each is None or isinstance(each, str) for each in entity)
+    if not texts or not all(name in QUOTAS and value > 0 for name, value in values.items()):
+        raise ValueError(f"{fields!r} is no quota")
+    return entity, values
 
 
 def _acl(fields: dict[str, Any]) -> Acl:

@@ -24,11 +24,11 @@ from millstream.log.events import event
 from millstream.log.security.tls import principal_of
 
 from .decoding import MalformedRequestError
-from .dispatch import Call, call_of, failure, respond, token_call
+from .dispatch import LOGIN_APIS, Call, call_of, failure, respond, token_call
 from .encoding import Buffers
 from .frames import HEADER_SIZE_BYTES, FrameReader, parse_header
 from .handler import Context, HangUpError, Peer
-from .login import LOGIN_APIS, Login
+from .login import Login
 
 if TYPE_CHECKING:
     from .server import Listener, Server
@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._ends = False  # the client sends no more
         self._lost = False
         self._unsent_bytes = 0
+        self._muted: asyncio.TimerHandle | None = None
         self.begun = self.since = self._loop.time()
 
     # What asyncio tells
@@ -84,7 +85,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         name = transport.get_extra_info("peername")
-        self.peer = Peer(str(name[0]) if name else "", self._server.authorizer)
+        self.peer = Peer(str(name[0]) if name else "", self._server.authorizer, self._server.quotas)
         if self._server.logins is not None and self._listener.at.protocol.sasl:
             self.peer.login = Login(self._server.logins, self.peer)
             self._frames.size_bytes_max = self._server.logins.config.sasl_server_max_receive_size
@@ -161,6 +162,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone. What it asked for is done all the same, unless it only reads."""
         self._lost = True
+        if self._muted is not None:
+            self._muted.cancel()
         self._waiting.clear()
         self._next = None
         self._cancel_reads()
@@ -171,7 +174,8 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is to do, and no frame has begun."""
-        return not (self._running or self._waiting or self._next or self._frames.in_frame)
+        busy = self._running or self._waiting or self._next or self._muted
+        return not (busy or self._frames.in_frame)
 
     @property
     def is_known(self) -> bool:
@@ -223,6 +227,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _begin_next(self) -> bool:
+        if self._muted is not None:
+            return False
         if self._next is None:
             if not self._waiting or self._transport.is_closing() or self._logs_in():
                 return False
@@ -266,7 +272,7 @@ class Connection(asyncio.Protocol):
             if login.raw:
                 return token_call(frame)
             api_key = parse_header(frame).api_key
-            if not login.allows(api_key):
+            if api_key not in LOGIN_APIS and not login.holds():
                 raise MalformedRequestError(f"API {api_key} without a login that holds.")
         return call_of(frame)
 
@@ -280,6 +286,19 @@ class Connection(asyncio.Protocol):
             self._waiting.clear()
             self._next = None
             self._pause_reading()
+
+    def _mute(self, throttle_s: float) -> None:
+        """The client went too fast: for so long nothing more is begun or read (KIP-219)."""
+        until = self._loop.time() + throttle_s
+        if self._muted is not None:
+            until = max(until, self._muted.when())
+            self._muted.cancel()
+        self._muted = self._loop.call_at(until, self._unmute)
+
+    def _unmute(self) -> None:
+        self._muted = None
+        self.since = self._loop.time()
+        self._advance()
 
     def _ended(self, _task: asyncio.Task[Buffers | None]) -> None:
         self._advance()
@@ -302,13 +321,16 @@ class Connection(asyncio.Protocol):
             self._server.answered(call.header.api_key)
             self._transport.writelines(response)
             self.since = self._loop.time()
+        if self.peer.throttle_s:
+            self._mute(self.peer.throttle_s)
+            self.peer.throttle_s = 0.0
         if self.peer.login is not None and call.header.api_key in LOGIN_APIS:
             self._login_went_on(self.peer.login)
 
     def _is_full(self) -> bool:
         ahead = len(self._waiting) + len(self._running) + (self._next is not None)
         ahead_max = REQUESTS_AHEAD_MAX if self.is_known else 1
-        return ahead >= ahead_max or self._ahead_bytes >= BYTES_AHEAD_MAX
+        return self._muted is not None or ahead >= ahead_max or self._ahead_bytes >= BYTES_AHEAD_MAX
 
     def _pause_reading(self) -> None:
         if self._reads and not self._transport.is_closing():

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from millstream.log.errors import LogError
+from millstream.log.security.quotas import Quotas
 
 from .decoding import MalformedRequestError
 from .encoding import Buffers, Fields
@@ -19,14 +20,25 @@ from .guards.rights import guarded
 from .handler import Context, Handler, HangUpError
 from .messages import decode_request, encode_response, response_header_version
 from .schema import struct_schema
+from .throttling import Usage
 
-__all__ = ["HANDLER_MODULES", "Call", "apis", "call_of", "failure", "respond", "token_call"]
+__all__ = [
+    "HANDLER_MODULES",
+    "LOGIN_APIS",
+    "Call",
+    "apis",
+    "call_of",
+    "failure",
+    "respond",
+    "token_call",
+]
 
 logger = logging.getLogger("millstream.log")
 
 HANDLER_MODULES = (
     "acls",
     "api_versions",
+    "client_quotas",
     "configs",
     "fetch",
     "find_coordinator",
@@ -45,8 +57,11 @@ HANDLER_MODULES = (
 )
 """In `handlers/`. Each has HANDLERS: API key -> Handler."""
 
+SASL_HANDSHAKE = 17
 API_VERSIONS = 18
 SASL_AUTHENTICATE = 36
+LOGIN_APIS = frozenset({SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE})
+"""What a client may ask that has not logged in; no quota counts them."""
 _SECRET_APIS = frozenset({SASL_AUTHENTICATE, 51})
 """Requests that hold passwords or what passwords become: not for the program's log."""
 UNKNOWN_SERVER_ERROR = -1
@@ -110,14 +125,34 @@ async def respond(call: Call, context: Context) -> Buffers | None:
     if isinstance(call.request, _Token):
         assert context.peer.login is not None
         return await context.peer.login.raw_answer(call.request.data)
+    quotas = context.peer.quotas
+    if quotas is None or quotas.is_empty or context.api_key in LOGIN_APIS:
+        fields = await _handled(call, context)
+        return None if fields is None else _frame(call, fields)
+    return await _within(quotas, call, context)
+
+
+async def _handled(call: Call, context: Context) -> Fields | None:
     try:
         if context.peer.authorizer is None:
-            fields = await call.handler.handle(call.request, context)
-        else:
-            fields = await guarded(call.handler, call.request, context)
+            return await call.handler.handle(call.request, context)
+        return await guarded(call.handler, call.request, context)
     except LogError as error:
-        fields = _failed(call, error.kafka_code)
-    return None if fields is None else _frame(call, fields)
+        return _failed(call, error.kafka_code)
+
+
+async def _within(quotas: Quotas, call: Call, context: Context) -> Buffers | None:
+    """As `respond`, where quotas hold: a client that went too fast is told so, and kept waiting."""
+    usage = Usage(quotas, context)
+    fields = await usage.timed(_handled(call, context))
+    frame = None if fields is None else _frame(call, fields)
+    throttle_s = usage.throttle_s(call.size_bytes, frame)
+    if throttle_s:
+        context.peer.throttle_s = max(context.peer.throttle_s, throttle_s)
+        schema = struct_schema(call.header.api_key, call.version, "response")
+        if fields is not None and any(each.name == "throttle_time" for each in schema.fields):
+            frame = _frame(call, {**fields, "throttle_time": round(throttle_s * 1000)})
+    return frame
 
 
 def failure(call: Call, error: BaseException) -> Buffers:

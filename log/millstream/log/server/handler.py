@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from millstream.log.broker.broker import Broker
     from millstream.log.security.acl import Operation, Resource
     from millstream.log.security.authorizer import Authorizer
+    from millstream.log.security.quotas import Quotas
 
     from .login import Login
 
@@ -72,14 +73,22 @@ class Peer:
     """Who is at the other end of a connection; lives as long as the connection.
 
     `principal` is Kafka's spelling of who it is, such as "User:ANONYMOUS". `login` is there where
-    clients log in, `authorizer` where access is controlled.
+    clients log in, `authorizer` where access is controlled. `throttle_s` is how long it is to
+    be kept waiting because of `quotas`.
     """
 
-    __slots__ = ("address", "authorizer", "client_software", "login", "principal")
+    __slots__ = (
+        *("address", "authorizer", "client_software", "login", "principal", "quotas"),
+        "throttle_s",
+    )
 
-    def __init__(self, address: str, authorizer: Authorizer | None = None) -> None:
+    def __init__(
+        self, address: str, authorizer: Authorizer | None = None, quotas: Quotas | None = None
+    ) -> None:
         self.address = address
         self.authorizer = authorizer
+        self.quotas = quotas
+        self.throttle_s = 0.0
         self.login: Login | None = None
         self.principal = "User:ANONYMOUS"
         self.client_software = ""

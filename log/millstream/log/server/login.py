@@ -34,14 +34,10 @@ from millstream.log.security_config import SecurityConfig
 
 from .handler import HangUpError, Peer
 
-__all__ = ["LOGIN_APIS", "Answer", "Login", "LoginStateError", "Logins"]
+__all__ = ["Answer", "Login", "LoginStateError", "Logins"]
 
 _LENGTH = struct.Struct(">i")
 
-API_VERSIONS = 18
-SASL_HANDSHAKE = 17
-SASL_AUTHENTICATE = 36
-LOGIN_APIS = frozenset({API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE})
 _MESSAGES_MAX = 4
 """Of one login; SCRAM has two."""
 
@@ -113,10 +109,8 @@ class Login:
         """Those a client can choose from."""
         return self._logins.config.sasl_enabled_mechanisms
 
-    def allows(self, api_key: int) -> bool:
-        """Whether this may be asked now."""
-        if api_key in LOGIN_APIS:
-            return True
+    def holds(self) -> bool:
+        """Whether what is no part of a login may be asked now."""
         if self.principal is None:
             return False
         return self._expires_ms is None or self._logins.clock.monotonic_ms() < self._expires_ms

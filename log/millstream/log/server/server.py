@@ -23,6 +23,7 @@ from millstream.log.broker.to_the_end import stopped, to_the_end
 from millstream.log.errors import ConfigError
 from millstream.log.events import event
 from millstream.log.security.authorizer import Authorizer
+from millstream.log.security.quotas import Quotas
 from millstream.log.security.tls import server_context
 
 from .addresses import Address
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from millstream.log.broker.broker import Broker
     from millstream.log.config import BrokerConfig
+    from millstream.log.security.store import SecurityTable
 
 __all__ = ["GRACE_S", "LOGIN_S", "STUCK_S", "Listener", "Server", "ServerStats", "serve"]
 
@@ -108,7 +110,10 @@ class Server:
         self.refused = 0
         self.listeners = listeners
         self.logins: Logins | None = None
+        self._security = broker.security()
         self.authorizer = _authorizer(broker, listeners)
+        self.quotas = Quotas(self._security.quotas)
+        self._security.on_change.add(self._security_changed)
         self._login_threads = DiskThreads(1)
         if any(each.at.protocol.sasl for each in listeners):
             threads = self._login_threads
@@ -166,8 +171,7 @@ class Server:
                 each.abort()
         for listener in sockets:
             await listener.wait_closed()
-        if self.authorizer is not None:
-            self.broker.security().on_acls.discard(self.authorizer.set_acls)
+        self._security.on_change.discard(self._security_changed)
         self._login_threads.close()
 
     def stats(self) -> ServerStats:
@@ -219,6 +223,11 @@ class Server:
     def answered(self, api_key: int) -> None:
         """A request was answered."""
         self._requests[api_key] += 1
+
+    def _security_changed(self, table: SecurityTable) -> None:
+        self.quotas.set_table(table.quotas)
+        if self.authorizer is not None:
+            self.authorizer.set_acls(table.acls)
 
     async def _watch_clients(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,7 +290,6 @@ def _authorizer(broker: Broker, listeners: Sequence[Listener]) -> Authorizer | N
     names = [each.strip() for each in config.super_users.split(";") if each.strip()]
     authorizer = Authorizer(names, allow_if_no_acl=config.allow_everyone_if_no_acl_found)
     authorizer.set_acls(broker.security().acls)
-    broker.security().on_acls.add(authorizer.set_acls)
     return authorizer
 
 
