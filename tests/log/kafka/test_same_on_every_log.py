@@ -31,16 +31,18 @@ from shared.served_log import SETTINGS
 Run = Callable[[Callable[[Log], Awaitable[Any]]], Any]
 
 
-@pytest.fixture(params=["embedded", "network"])
+@pytest.fixture(params=["embedded", "network", pytest.param("cluster", marks=pytest.mark.cluster)])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Runs a test on a log of one kind."""
+    """Runs a test on a log of one kind; "cluster" is Apache Kafka."""
 
     def on(body: Callable[[Log], Awaitable[Any]]) -> Any:
         async def main() -> Any:
             if request.param == "embedded":
                 log = open_log("memory:", config=SETTINGS)
-            else:
+            elif request.param == "network":
                 log = open_log(request.getfixturevalue("url"))
+            else:
+                log = open_log(f"kafka://{request.getfixturevalue('kafka_node').address}")
             async with log:
                 return await asyncio.wait_for(body(log), 60)
 
@@ -270,6 +272,24 @@ def test_members_share_partitions(run: Run, topic: str, assignor: str) -> None:
         await log.delete_group(topic)
         with pytest.raises(UnknownGroupError):
             await log.describe_group(topic)
+
+    run(body)
+
+
+def test_a_seek_before_anything_is_read(run: Run, topic: str) -> None:
+    async def body(log: Log) -> None:
+        t0, t1 = await fill(log, topic, 10, partitions=2)
+        async with log.consumer(group=topic) as consumer:
+            await consumer.assign([t0, t1])
+            await consumer.seek(t0, 9)
+            await consumer.seek(t1, 8)
+            assert consumer.position() == {t0: 9, t1: 8}
+            found = await records(consumer, 3)
+            assert sorted((each.partition, each.offset) for each in found) == [
+                (0, 9),
+                (1, 8),
+                (1, 9),
+            ]
 
     run(body)
 

@@ -69,11 +69,15 @@ def test_connection_settings_as_librdkafka_takes_them() -> None:
 
 def test_producer_settings_as_librdkafka_takes_them() -> None:
     config = KafkaProducerConfig.parse({"buffer.memory": 1 << 20, "linger.ms": "7"})
-    settings = config.for_librdkafka("me")
+    connection = ConnectionConfig().for_librdkafka("a:1")
+    settings = config.for_librdkafka("me", connection)
     assert settings["queue.buffering.max.kbytes"] == 1024
     assert settings["linger.ms"] == 7
     assert settings["delivery.timeout.ms"] == settings["transaction.timeout.ms"] == 60_000
-    assert "transactional.id" not in KafkaProducerConfig().for_librdkafka(None)
+    assert settings["bootstrap.servers"] == "a:1"
+    assert "transactional.id" not in KafkaProducerConfig().for_librdkafka(None, connection)
+    hasty = KafkaProducerConfig.parse({"transaction.timeout.ms": 10_000})
+    assert hasty.for_librdkafka("me", connection)["socket.timeout.ms"] == 10_000
 
 
 def test_consumer_settings_as_librdkafka_takes_them() -> None:

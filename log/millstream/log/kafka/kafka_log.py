@@ -35,7 +35,7 @@ from .settings import ConnectionConfig, KafkaConsumerConfig, KafkaProducerConfig
 
 __all__ = ["KafkaLog"]
 
-_REACHED_WITHIN_S = 10.0
+_REACHED_WITHIN_S = 20.0
 _NOT_TOLD = -1
 """What a partition takes on the brokers' disks librdkafka does not ask."""
 

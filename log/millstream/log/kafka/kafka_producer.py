@@ -53,6 +53,8 @@ RECORDS_AT_ONCE: Final = 1000
 """Records handed over without letting others run: about a millisecond."""
 FLUSH_SLICE_S: Final = 0.05
 """How long those who wait for one record may wait for a flush that gets its report."""
+ANSWER_MIN_S: Final = 30.0
+"""How long the end of a transaction is waited for at least: servers may be starting again."""
 _ANY_PARTITION: Final = -1
 
 
@@ -75,12 +77,11 @@ class KafkaProducer:
         self._config = config
         self._on_close = on_close
         self._settings = {
-            **connection,
-            **config.for_librdkafka(transactional_id),
+            **config.for_librdkafka(transactional_id, connection),
             "error_cb": self._failed,
             "logger": logger,
         }
-        self._timeout_s = config.transaction_timeout_ms / 1000
+        self._timeout_s = max(ANSWER_MIN_S, config.transaction_timeout_ms / 1000)
         self._thread = OwnThread("millstream-kafka-producer")
         self._transaction = TransactionCalls(
             self._thread, self._name, self._timeout_s, transactional_id is not None

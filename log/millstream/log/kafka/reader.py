@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from confluent_kafka import OFFSET_INVALID, KafkaError
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka import Consumer as LibrdkafkaConsumer
 from confluent_kafka import TopicPartition as Place
 
@@ -101,6 +101,7 @@ class Reader:
         self._consumer: LibrdkafkaConsumer | None = None
         self._places: list[Place] = []
         self._paused: set[TopicPartition] = set()
+        self._starts: dict[TopicPartition, int] = {}  # where each was told to begin
         self._record_bytes = 100.0
         self._is_subscribed = self._is_closing = self._is_hurried = False
         self._seeks = 0
@@ -218,13 +219,33 @@ class Reader:
                 if added:
                     consumer.incremental_assign(added)
         self._places = [Place(*tp) for tp in starts]
+        self._starts = {tp: self._starts.get(tp, start) for tp, start in starts.items()}
 
     def seek(self, partition: TopicPartition, offset: int) -> int:
         """Go on at `offset`; answers the number of this seek."""
         with raised_as_ours(f"Partition {partition}"):
-            self._opened.seek(Place(*partition, offset))
+            try:
+                self._opened.seek(Place(*partition, offset))
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:
+                    raise
+                self._begin_again(partition, offset)
+        self._starts[partition] = offset
         self._seeks += 1
         return self._seeks
+
+    def _begin_again(self, partition: TopicPartition, offset: int) -> None:
+        """librdkafka does not seek while it looks for where to begin: it is told that instead."""
+        consumer = self._opened
+        self._paused.discard(partition)
+        if self._is_cooperative or not self._is_subscribed:
+            consumer.incremental_unassign([Place(*partition)])
+            consumer.incremental_assign([Place(*partition, offset)])
+            return
+        self._paused.clear()
+        starts = {**self._starts, **self._positions(consumer), partition: offset}
+        places = [TopicPartition(at.topic, at.partition) for at in self._places]
+        consumer.assign([Place(*tp, starts.get(tp, OFFSET_INVALID)) for tp in places])
 
     def partitions_of(self, topics: Collection[str]) -> dict[str, int]:
         """How many each has. Raises UnknownTopicError."""
@@ -242,6 +263,7 @@ class Reader:
     def _assigned(self, consumer: LibrdkafkaConsumer, places: list[Place]) -> None:
         change = self._told("assigned", places)
         self._seeks += 1
+        self._starts.update(change.starts)
         started = [Place(*tp, change.starts.get(tp, OFFSET_INVALID)) for tp in change.partitions]
         if self._is_cooperative:
             consumer.incremental_assign(started)
@@ -261,6 +283,8 @@ class Reader:
     ) -> None:
         gone = set(change.partitions)
         self._paused -= gone
+        for each in self._starts.keys() & gone:
+            del self._starts[each]
         self._places = [
             at for at in self._places if TopicPartition(at.topic, at.partition) not in gone
         ]

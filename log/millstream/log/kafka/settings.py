@@ -115,9 +115,12 @@ class KafkaProducerConfig:
         """From Kafka's names. Raises ConfigError."""
         return parse(cls, values, "Producer")
 
-    def for_librdkafka(self, transactional_id: str | None) -> dict[str, Any]:
-        """As librdkafka takes them."""
+    def for_librdkafka(
+        self, transactional_id: str | None, connection: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """As librdkafka takes them, those of the connection included."""
         settings: dict[str, Any] = {
+            **connection,
             "enable.idempotence": True,
             "batch.size": self.batch_size,
             "message.max.bytes": _MESSAGE_BYTES_MAX,
@@ -134,9 +137,8 @@ class KafkaProducerConfig:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = self.transaction_timeout_ms
             # What cannot be delivered within the transaction need not be tried for longer.
-            settings["delivery.timeout.ms"] = min(
-                self.delivery_timeout_ms, self.transaction_timeout_ms
-            )
+            for name in ("delivery.timeout.ms", "socket.timeout.ms"):
+                settings[name] = min(int(settings[name]), self.transaction_timeout_ms)
         return settings
 
 
