@@ -1,4 +1,4 @@
-"""The machine of producers that keep their epoch finds bugs: each of these must be caught."""
+"""The machines of producers on the network find bugs: each of these must be caught."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from millstream.log.broker import txn_recovery
 from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.broker.transactions import TransactionTable
 from millstream.log.broker.txn_coordinator import TransactionCoordinator
-from millstream.log.broker.txn_records import TransactionMetadata
+from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER, TransactionMetadata
 from millstream.log.broker.txn_recovery import TransactionRecovery
-from shared.old_producers import OldTransactions
+from shared.old_producers import NewTransactions, OldTransactions
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +29,15 @@ def an_end_raises_the_epoch(patch: Patch) -> None:
 def a_write_need_not_be_announced(patch: Patch) -> None:
     original = TransactionTable.add_partitions
 
-    def add(self: Any, *arguments: Any, announced: bool = False) -> Any:
-        return original(self, *arguments, announced=True)
+    def add(self: Any, *arguments: Any, **_: Any) -> Any:
+        return original(self, *arguments, announced=True, version=BY_OLD_PRODUCER)
 
     patch.setattr(TransactionTable, "add_partitions", add)
 
 
 def what_is_announced_is_not_logged(patch: Patch) -> None:
     async def announce(self: Any, *arguments: Any) -> None:
-        self.add_partitions(*arguments, announced=True)
+        self.add_partitions(*arguments, announced=True, version=BY_OLD_PRODUCER)
 
     patch.setattr(TransactionCoordinator, "announce_partitions", announce)
 
@@ -69,24 +69,57 @@ def offsets_of_what_goes_on_are_forgotten(patch: Patch) -> None:
     patch.setattr(OffsetLoader, "finish", finish)
 
 
+def what_is_written_to_is_not_logged(patch: Patch) -> None:
+    original = TransactionCoordinator.add_partitions
+
+    def add(self: Any, *arguments: Any, version: int | None = None, **more: Any) -> Any:
+        if version != BY_PRODUCER:
+            return original(self, *arguments, version=version, **more)
+        step = self.table.add_partitions(*arguments, self._clock.wall_ms(), version=version)
+        if step is not None:
+            self.table.put(step)
+        return None
+
+    patch.setattr(TransactionCoordinator, "add_partitions", add)
+
+
+def an_end_keeps_the_epoch(patch: Patch) -> None:
+    patch.setattr(TransactionMetadata, "keeps_epoch", property(lambda _self: True))
+
+
+OLD = [
+    an_end_raises_the_epoch,
+    a_write_need_not_be_announced,
+    what_is_announced_is_not_logged,
+    nothing_goes_on,
+    what_goes_on_never_times_out,
+    markers_of_the_same_epoch_are_not_finished,
+    offsets_of_what_goes_on_are_forgotten,
+]
+NEW = [
+    an_end_keeps_the_epoch,
+    what_is_written_to_is_not_logged,
+    nothing_goes_on,
+    what_goes_on_never_times_out,
+    offsets_of_what_goes_on_are_forgotten,
+]
+
+
 @pytest.mark.parametrize(
-    "mutation",
+    ("machine", "mutation"),
     [
-        an_end_raises_the_epoch,
-        a_write_need_not_be_announced,
-        what_is_announced_is_not_logged,
-        nothing_goes_on,
-        what_goes_on_never_times_out,
-        markers_of_the_same_epoch_are_not_finished,
-        offsets_of_what_goes_on_are_forgotten,
+        *((OldTransactions, each) for each in OLD),
+        *((NewTransactions, each) for each in NEW),
     ],
-    ids=lambda mutation: mutation.__name__,
+    ids=lambda each: each.__name__,
 )
-def test_the_machine_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
+def test_the_machine_catches(
+    machine: type[OldTransactions], mutation: Callable[[Patch], None], monkeypatch: Patch
+) -> None:
     mutation(monkeypatch)
     with pytest.raises(BaseException) as caught:
         run_state_machine_as_test(
-            OldTransactions,
+            machine,
             settings=settings(
                 max_examples=200,
                 stateful_step_count=40,

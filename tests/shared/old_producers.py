@@ -1,4 +1,5 @@
-"""Producers that keep their epoch, as clients on the network do, in the machine of transactions.
+"""Producers on the network in the machine of transactions: those that keep their epoch, and those
+whose epoch each end raises (KIP-890).
 
 They outlive the log: after a power loss or a restart they go on where they were. What they were
 told is done stays done, and a commit whose answer was lost is asked for again and succeeds.
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from millstream.log import LogError, TopicPartition
-from millstream.log.broker.txn_records import BY_OLD_PRODUCER
+from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.format.codec import encode_batch
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata
@@ -59,8 +60,14 @@ class OldProducer:
         await self.broker.transactions.announce_partitions(
             self.transactional_id, *self.identity, (where,)
         )
+        batch = self.batch_of(where, values)
+        await self.broker.produce(where, batch, transactional_id=self.transactional_id)
+        self.sequences[where] = self.sequences.get(where, 0) + len(values)
+        return batch
+
+    def batch_of(self, where: TopicPartition, values: list[bytes]) -> bytes:
         count, sequence = len(values), self.sequences.get(where, 0)
-        batch = encode_batch(
+        return encode_batch(
             [None] * count,
             list(values),
             [self.log._broker.clock.wall_ms()] * count,
@@ -72,9 +79,6 @@ class OldProducer:
             base_sequence=sequence,
             transactional=True,
         )
-        await self.broker.produce(where, batch, transactional_id=self.transactional_id)
-        self.sequences[where] = sequence + count
-        return batch
 
     async def send_offsets(self, offsets: Mapping[TopicPartition, int], group: str) -> None:
         self.began = True
@@ -84,6 +88,7 @@ class OldProducer:
             *self.identity,
             ConsumerGroupMetadata(group),
             {each: OffsetAndMetadata(offset) for each, offset in offsets.items()},
+            version=BY_OLD_PRODUCER,
         )
 
     async def commit_transaction(self) -> None:
@@ -101,13 +106,50 @@ class OldProducer:
         self.began = False
 
 
+class NewProducer(OldProducer):
+    """What a client of transaction version 2 asks for: it announces nothing."""
+
+    async def send_batch(self, where: TopicPartition, values: list[bytes]) -> bytes:
+        self.began = True
+        batch = self.batch_of(where, values)
+        logged = self.broker.admit(where, batch, self.transactional_id, BY_PRODUCER)
+        info = self.broker.partitions.append(where, batch)
+        if logged is not None:
+            await self.broker.partitions.durable(*logged)
+        await self.broker.partitions.durable(where, info.last_offset + 1)
+        self.sequences[where] = self.sequences.get(where, 0) + len(values)
+        return batch
+
+    async def send_offsets(self, offsets: Mapping[TopicPartition, int], group: str) -> None:
+        self.began = True
+        await self.broker.offsets.commit_in_transaction(
+            self.transactional_id,
+            *self.identity,
+            ConsumerGroupMetadata(group),
+            {each: OffsetAndMetadata(offset) for each, offset in offsets.items()},
+            version=BY_PRODUCER,
+        )
+
+    async def _end(self, *, commit: bool) -> None:
+        if self.began:
+            answer = await self.broker.transactions.end_txn(
+                self.transactional_id, *self.identity, commit=commit, version=BY_PRODUCER
+            )
+            assert answer != self.identity, "the epoch was not raised"
+            self.identity = Identity(*answer)
+            self.sequences = {}
+        self.began = False
+
+
 class OldTransactions(Transactions):
     """The machine with producers of the old kind only."""
+
+    kind: type[OldProducer] = OldProducer
 
     @precondition(lambda self: len(self.writers) < 6)
     @rule(name=st.sampled_from(IDS))
     def start(self, name: str) -> None:
-        producer: Any = OldProducer(self.log, name)
+        producer: Any = self.kind(self.log, name)
         self.run(producer.start())
         for other in self.writers:
             if other.transactional_id == name:
@@ -182,3 +224,9 @@ class OldTransactions(Transactions):
                     self.end(number, False)
         finally:
             super().teardown()
+
+
+class NewTransactions(OldTransactions):
+    """The machine with producers of the new kind only."""
+
+    kind = NewProducer

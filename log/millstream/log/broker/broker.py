@@ -168,14 +168,25 @@ class Broker:
         self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None
     ) -> AppendInfo:
         """Append a batch to the page cache; `partitions.durable` waits for its acknowledgement.
+        Raises as `admit` and `Partitions.append`."""
+        self.admit(topic_partition, batch, transactional_id)
+        return self.partitions.append(topic_partition, batch)
 
-        A transactional batch joins the partition to the transaction of `transactional_id` (KIP-890:
-        the client need not announce it).
+    def admit(
+        self,
+        topic_partition: TopicPartition,
+        batch: bytes,
+        transactional_id: str | None,
+        version: int | None = None,
+    ) -> tuple[TopicPartition, int] | None:
+        """Whether a batch may be appended now. A transactional one joins the partition to the
+        transaction of `transactional_id` (KIP-890: the client need not announce it); `version` and
+        what is returned are those of `TransactionCoordinator.add_partitions`.
 
         Raises:
-            ProducerFencedError, ConcurrentTransactionsError, InvalidTopicError: nothing was
-                written. InvalidTxnStateError: nor for a transactional batch without an id, or one
-                for a partition its producer had to announce. And as `Partitions.append`.
+            ProducerFencedError, ConcurrentTransactionsError, InvalidTopicError,
+            UnknownTopicError: it may not. InvalidTxnStateError: nor a transactional batch without
+            an id, or one for a partition its producer had to announce.
         """
         check_not_internal(topic_partition.topic)
         if len(batch) >= HEADER_SIZE_BYTES and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
@@ -186,10 +197,10 @@ class Broker:
                 )
             self.partitions.partition(topic_partition)
             producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
-            self.transactions.add_partitions(
-                transactional_id, producer_id, epoch, (topic_partition,)
+            return self.transactions.add_partitions(
+                transactional_id, producer_id, epoch, (topic_partition,), version=version
             )
-        return self.partitions.append(topic_partition, batch)
+        return None
 
     async def produce(
         self, topic_partition: TopicPartition, batch: bytes, *, transactional_id: str | None = None

@@ -113,9 +113,12 @@ class OffsetCoordinator:
         epoch: int,
         member: ConsumerGroupMetadata,
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        *,
+        version: int | None = None,
     ) -> None:
-        """Commit offsets as part of a transaction: they count when it commits. Those of a
-        transaction that outlives this process are durable when this returns.
+        """Commit offsets as part of a transaction: they count when it commits. Those of a producer
+        on the network, which has a `version`, are durable when this returns: its transaction
+        outlives this process.
 
         Raises:
             ProducerFencedError, ConcurrentTransactionsError: as `TransactionCoordinator`.
@@ -124,7 +127,9 @@ class OffsetCoordinator:
         self._check_commit(member, offsets, transactional=True)
         await self._topic.create_if_missing()
         where = self._topic.partition_of(member.group)
-        self._transactions.add_partitions(transactional_id, producer_id, epoch, (where,))
+        logged = self._transactions.add_partitions(
+            transactional_id, producer_id, epoch, (where,), version=version
+        )
         sequence = self._partitions.partition(where).next_sequence(producer_id, epoch)
         keys, values = self._encode(member.group, offsets)
         end = self._topic.append(
@@ -132,8 +137,9 @@ class OffsetCoordinator:
         )
         now_ms = self._clock.wall_ms()
         self._offsets.add_pending(producer_id, member.group, offsets, end, now_ms)
-        known = self._transactions.table.get(transactional_id)
-        if known is not None and known.keeps_epoch:
+        if logged is not None:
+            await self._topic.durable(*logged)
+        if version is not None:
             await self._topic.durable(where, end)
 
     def transaction_ended(self, producer_id: int, *, commit: bool) -> None:

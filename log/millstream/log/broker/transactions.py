@@ -15,9 +15,10 @@ have seen, and is refused; it can never land in the next transaction. When the e
 id are used up, the next transaction gets a new producer id.
 
 Producers on the network that do not speak KIP-890 (Kafka's transaction version 1) keep their epoch
-until they ask for another: an end leaves it, the markers carry it. Which kind a producer is, is
-settled when it starts. What it writes must be in a transaction that it announced before, so what is
-late cannot begin one; only a time-out, a termination or another producer raises the epoch.
+until they ask for another: an end leaves it, the markers carry it. Which kind a producer is, shows
+in what it begins a transaction with. What an old one writes must be in a transaction that it
+announced before, so what is late cannot begin one; only a time-out, a termination or another
+producer raises its epoch.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from millstream.log.record import TopicPartition
 
 from .txn_records import (
     BY_COORDINATOR,
+    BY_OLD_PRODUCER,
     BY_PRODUCER,
     NO_PRODUCER_ID,
     TransactionMetadata,
@@ -166,11 +168,13 @@ class TransactionTable:
         now_ms: int,
         *,
         announced: bool = False,
+        version: int | None = None,
     ) -> TransactionMetadata | None:
         """These partitions are about to be written to; the first begins the transaction.
 
         Args:
             announced: the producer says so beforehand; else it is writing to them just now.
+            version: BY_PRODUCER or BY_OLD_PRODUCER, as its request shows; None for as it started.
 
         Returns:
             ONGOING with them, or None when all were added before.
@@ -182,7 +186,9 @@ class TransactionTable:
         known = self.check(transactional_id, producer_id, epoch)
         if known.state is S.ONGOING and known.partitions.issuperset(partitions):
             return None
-        if known.keeps_epoch and not announced:
+        if version is not None and known.state is not S.ONGOING:
+            known = known._replace(client_version=version)
+        if not announced and BY_OLD_PRODUCER in (known.client_version, version):
             raise InvalidTxnStateError(
                 f"Transactional id {transactional_id!r}: a write to a partition that is not in the "
                 f"transaction of epoch {epoch}, which is {known.state.name}. It came late, or was "
@@ -208,8 +214,9 @@ class TransactionTable:
         commit: bool,
         now_ms: int,
         new_producer_id: Callable[[], int],
+        version: int | None = None,
     ) -> TransactionMetadata | None:
-        """The producer ends its transaction.
+        """The producer ends its transaction; `version` as in `add_partitions`.
 
         Returns:
             PREPARE_COMMIT or PREPARE_ABORT; None when this very transaction was ended this way
@@ -218,9 +225,11 @@ class TransactionTable:
         Raises:
             As `check_end`.
         """
-        if self.check_end(transactional_id, producer_id, epoch, commit=commit):
+        if self.check_end(transactional_id, producer_id, epoch, commit=commit, version=version):
             return None
         known = self._by_id[transactional_id]
+        if version is not None:
+            known = known._replace(client_version=version)
         prepared = S.PREPARE_COMMIT if commit else S.PREPARE_ABORT
         if known.keeps_epoch:
             return known._replace(state=prepared, last_update_ms=now_ms)
@@ -234,7 +243,13 @@ class TransactionTable:
         )
 
     def check_end(
-        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        version: int | None = None,
     ) -> bool:
         """Whether an EndTxn asks for what was done already; False when it is to be done now.
 
@@ -262,7 +277,8 @@ class TransactionTable:
             return True
         if known.is_prepared:  # no client was told this epoch yet
             raise self._not_in_force(transactional_id, producer_id, epoch)
-        if known.state is not S.ONGOING and (commit or known.keeps_epoch):
+        keeps_epoch = known.keeps_epoch if version is None else version == BY_OLD_PRODUCER
+        if known.state is not S.ONGOING and (commit or keeps_epoch):
             raise InvalidTxnStateError(
                 f"Transactional id {transactional_id!r}: there is no transaction to end; it is "
                 f"{known.state.name}."

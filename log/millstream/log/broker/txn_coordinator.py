@@ -9,8 +9,8 @@ The order of a commit, and what a crash after each step leaves:
 
 An abort does the same without step 1. That a transaction is open, and in which partitions, is not
 logged before PREPARE, which names all of them: recovery (txn_recovery.py) looks for what is open in
-the partitions themselves. But what a producer on the network announces is logged, durably: its
-transaction outlives this process, and no write of its next one comes before COMPLETE is on disk.
+the partitions themselves. But of a producer on the network it is logged, durably, before what it
+announced or wrote is acknowledged: its transaction outlives this process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
@@ -31,7 +32,7 @@ from .producer_ids import ProducerIds
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
 from .txn_markers import TransactionEnded, TransactionMarkers
-from .txn_records import BY_PRODUCER, TransactionMetadata, TransactionState
+from .txn_records import BY_OLD_PRODUCER, BY_PRODUCER, TransactionMetadata, TransactionState
 from .txn_recovery import TransactionRecovery
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ class TransactionCoordinator:
         partitions: Collection[TopicPartition],
         *,
         announced: bool = False,
-    ) -> None:
-        """These partitions are about to be written to in the transaction; the first begins it.
+        version: int | None = None,
+    ) -> tuple[TopicPartition, int] | None:
+        """These partitions are about to be written to in the transaction; the first begins it. May
+        return what must be durable before the write is acknowledged: with a `version`, which
+        producers on the network have.
 
         Raises:
             ProducerFencedError: the producer is not the one in force.
@@ -125,14 +129,20 @@ class TransactionCoordinator:
             InvalidTxnStateError: the producer had to announce them, and did not.
         """
         self._check_not_ending(transactional_id, producer_id, epoch)
-        now_ms = self._clock.wall_ms()
+        who, now_ms = (transactional_id, producer_id, epoch), self._clock.wall_ms()
         metadata = self.table.add_partitions(
-            transactional_id, producer_id, epoch, partitions, now_ms, announced=announced
+            *who, partitions, now_ms, announced=announced, version=version
         )
-        if metadata is not None:
+        if metadata is None:
+            return None
+        logged = None
+        if version == BY_PRODUCER:
+            logged = self._log.write(metadata)
+        else:  # of this process, or announced: then the announcement is logged
             self.table.put(metadata)
-            if transactional_id not in self._deadlines:
-                self._set_deadline(transactional_id, metadata.timeout_ms)
+        if transactional_id not in self._deadlines:
+            self._set_deadline(transactional_id, metadata.timeout_ms)
+        return logged
 
     async def announce_partitions(
         self,
@@ -143,11 +153,18 @@ class TransactionCoordinator:
     ) -> None:
         """The producer says what it will write to; when this returns it is on disk, and the
         transaction goes on should the log be opened again. Raises as `add_partitions`."""
-        self.add_partitions(transactional_id, producer_id, epoch, partitions, announced=True)
-        await self._log.write_durably(self.table.check(transactional_id, producer_id, epoch))
+        identity = transactional_id, producer_id, epoch
+        self.add_partitions(*identity, partitions, announced=True, version=BY_OLD_PRODUCER)
+        await self._log.write_durably(self.table.check(*identity))
 
     def end_txn(
-        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        version: int | None = None,
     ) -> asyncio.Task[tuple[int, int]]:
         """End the transaction: a task that answers the producer id and epoch of the next one, when
         the markers are durable. It runs to its end whether or not somebody waits for it.
@@ -162,8 +179,9 @@ class TransactionCoordinator:
         if transactional_id in self._ending:
             self.table.check_end(transactional_id, producer_id, epoch, commit=commit)
             raise _ending_already(transactional_id)
-        ending = self._end(transactional_id, producer_id, epoch, commit=commit)
-        return self._own(transactional_id, ending)
+        who = transactional_id, producer_id, epoch
+        prepare = partial(self.table.prepare_end, *who, commit=commit, version=version)
+        return self._own(transactional_id, self._end(transactional_id, prepare))
 
     async def terminate(self, transactional_id: str) -> bool:
         """Abort the open transaction of an id, whoever has it, and fence its producer. One that is
@@ -269,22 +287,15 @@ class TransactionCoordinator:
     # Steps
 
     async def _end(
-        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+        self, transactional_id: str, prepare: Callable[..., TransactionMetadata | None]
     ) -> tuple[int, int]:
         await self._reserve_producer_id()
-        prepared = self.table.prepare_end(
-            transactional_id,
-            producer_id,
-            epoch,
-            commit=commit,
-            now_ms=self._clock.wall_ms(),
-            new_producer_id=self._producer_ids.take,
-        )
+        prepared = prepare(now_ms=self._clock.wall_ms(), new_producer_id=self._producer_ids.take)
         if prepared is None:
             known = self.table.get(transactional_id)
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
-        if commit:
+        if prepared.state is TransactionState.PREPARE_COMMIT:
             await self._markers.flush(prepared.partitions)
         return await self._finish(prepared)
 

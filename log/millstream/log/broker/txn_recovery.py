@@ -2,7 +2,7 @@
 
 No producer of this process outlives it, so nothing it left open can still end well. What is open is
 looked for in the partitions themselves, because data may reach the disk before any record about it
-does. A producer on the network is still there: what it announced before it wrote goes on.
+does. A producer on the network is still there: what was logged of its transaction goes on.
 """
 
 from __future__ import annotations
@@ -122,11 +122,10 @@ class TransactionRecovery:
 def _may_go_on(
     metadata: TransactionMetadata, found: Collection[TopicPartition], seen_epoch: int
 ) -> bool:
-    """Whether all that is open was announced. What was acknowledged of it is on disk, and the rest
-    its producer sends again."""
+    """Whether all that is open was logged, which it is of producers on the network only. What was
+    acknowledged of it is on disk, and the rest its producer sends again."""
     return (
-        metadata.keeps_epoch
-        and metadata.state is TransactionState.ONGOING
+        metadata.state is TransactionState.ONGOING
         and metadata.partitions.issuperset(found)
         and seen_epoch <= metadata.epoch
     )

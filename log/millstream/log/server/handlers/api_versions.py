@@ -15,6 +15,16 @@ __all__ = ["HANDLERS"]
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 _INVALID_REQUEST = 42
+_KNOWS_LEVEL_0_FROM = 4
+"""Older clients do not understand a feature that may be off (KIP-1022)."""
+_SUPPORTED = [{"name": "transaction.version", "min_version": 0, "max_version": 2}]
+_FINALIZED: Fields = {
+    "finalized_features_epoch": 0,
+    "finalized_features": [
+        {"name": "transaction.version", "min_version_level": 2, "max_version_level": 2}
+    ],
+}
+"""Clients that know KIP-890 need not announce what they write to in a transaction."""
 
 
 async def _api_versions(request: Any, context: Context) -> Fields:
@@ -26,7 +36,9 @@ async def _api_versions(request: Any, context: Context) -> Fields:
         if not all(_SOFTWARE.fullmatch(each) for each in software):
             return {"error_code": _INVALID_REQUEST}
         context.peer.client_software = " ".join(software)
-    return {"api_keys": [_entry(key, handler) for key, handler in apis().items()]}
+    api_keys = [_entry(key, handler) for key, handler in apis().items()]
+    supported = _SUPPORTED if context.version >= _KNOWS_LEVEL_0_FROM else []
+    return {"api_keys": api_keys, "supported_features": supported, **_FINALIZED}
 
 
 def _entry(key: int, handler: Handler) -> Fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from millstream.log.broker.broker import Broker
+from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
 from millstream.log.errors import ConcurrentTransactionsError, LogError, ProducerFencedError
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from millstream.log.server.handler import Context, Fields, Handler
@@ -16,6 +17,8 @@ _COORDINATOR_LOAD_IN_PROGRESS = 14
 _INVALID_COMMIT_OFFSET_SIZE = 28
 _INVALID_PRODUCER_EPOCH = 47
 _NO_OFFSET = -1
+_BUMPS_EPOCHS_FROM = 5
+"""From this version of TxnOffsetCommit on nothing was announced (KIP-890)."""
 _MANY_GROUPS = 8
 """From this version of OffsetFetch on it is about several groups."""
 
@@ -44,6 +47,7 @@ async def _txn_offset_commit(request: Any, context: Context) -> Fields:
             request.producer_epoch,
             _member(request, request.generation_id),
             offsets,
+            version=BY_PRODUCER if context.version >= _BUMPS_EPOCHS_FROM else BY_OLD_PRODUCER,
         )
     except LogError as error:
         code = _code_in_transaction(error)
@@ -157,5 +161,5 @@ def _entry(partition: int, committed: OffsetAndMetadata | LogError | None) -> Fi
 HANDLERS = {
     8: Handler(range(2, 10), _offset_commit),
     9: Handler(range(1, 10), _offset_fetch),
-    28: Handler(range(5), _txn_offset_commit),
+    28: Handler(range(6), _txn_offset_commit),
 }

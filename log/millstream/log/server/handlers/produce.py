@@ -12,6 +12,7 @@ import asyncio
 import struct
 from typing import Any
 
+from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
 from millstream.log.errors import (
     ConcurrentTransactionsError,
     InvalidRecordError,
@@ -85,7 +86,11 @@ def _append(
         batch = _checked(partition, records, context.version, answer)
         if batch is None:
             return
-        info = broker.append(partition, batch, transactional_id=request.transactional_id)
+        version = BY_PRODUCER if context.version >= _BUMPS_EPOCHS_FROM else BY_OLD_PRODUCER
+        joined = broker.admit(partition, batch, request.transactional_id, version)
+        info = broker.partitions.append(partition, batch)
+        if joined is not None:
+            waiting.append((answer, broker.partitions.durable(*joined)))
         answer["base_offset"] = info.base_offset
         answer["log_append_time"] = info.timestamp
         answer["log_start_offset"] = broker.partitions.beginning_offset(partition)

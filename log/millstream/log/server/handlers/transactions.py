@@ -1,7 +1,8 @@
 """Transactions as producers on the network run them (KIP-98, KIP-360), and what an operator asks.
 
-They speak Kafka's transaction version 1: a producer announces each partition before it writes to
-it, and keeps its epoch from one transaction to the next.
+They speak Kafka's transaction version 2 (KIP-890), with Produce 12, TxnOffsetCommit 5 and EndTxn 5,
+or version 1: a producer announces each partition before it writes to it, and keeps its epoch from
+one transaction to the next.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from millstream.log.broker.broker import check_not_internal
 from millstream.log.broker.txn_admin import STATE_NAMES, description, listings
-from millstream.log.broker.txn_records import BY_OLD_PRODUCER
+from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
 from millstream.log.errors import LogError, ProducerFencedError
 from millstream.log.record import ProducerDescription, TopicPartition
 from millstream.log.server.handler import Context, Fields, Handler
@@ -19,6 +20,8 @@ __all__ = ["HANDLERS"]
 
 _INVALID_PRODUCER_EPOCH = 47
 _OPERATION_NOT_ATTEMPTED = 55
+_BUMPS_EPOCHS_FROM = 5
+"""EndTxn answers the epoch of the next transaction from this version on (KIP-890)."""
 _FENCED_SINCE = {22: 4, 24: 2, 25: 2, 26: 2}
 """API -> the version from which on its clients know PRODUCER_FENCED (KIP-588)."""
 
@@ -101,15 +104,16 @@ async def _add_offsets_to_txn(request: Any, context: Context) -> Fields:
 
 async def _end_txn(request: Any, context: Context) -> Fields:
     try:
-        await context.broker.transactions.end_txn(
+        producer_id, epoch = await context.broker.transactions.end_txn(
             request.transactional_id,
             request.producer_id,
             request.producer_epoch,
             commit=request.committed,
+            version=BY_PRODUCER if context.version >= _BUMPS_EPOCHS_FROM else BY_OLD_PRODUCER,
         )
     except LogError as error:
         return {"error_code": _code(error, context)}
-    return {}
+    return {"producer_id": producer_id, "producer_epoch": epoch}
 
 
 # What an operator asks (KIP-664)
@@ -211,7 +215,7 @@ HANDLERS = {
     22: Handler(range(6), _init_producer_id),
     24: Handler(range(4), _add_partitions_to_txn),
     25: Handler(range(5), _add_offsets_to_txn),
-    26: Handler(range(5), _end_txn),
+    26: Handler(range(6), _end_txn),
     61: Handler(range(1), _describe_producers),
     65: Handler(range(1), _describe_transactions),
     66: Handler(range(2), _list_transactions),
