@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from millstream.log.events import event
+
 from .acl import (
     ANY_HOST,
     ANY_USER,
@@ -67,6 +69,16 @@ class Authorizer:
             if len(self._answers) >= _ANSWERS_KEPT:
                 self._answers.clear()
             answer = self._answers[asked] = self._decide(*asked)
+            # Once for as long as these rules hold; and not of what is only looked for.
+            if not answer and operation is not Operation.DESCRIBE:
+                event(
+                    "access refused",
+                    principal=principal,
+                    client=host,
+                    operation=operation.name,
+                    resource=resource.name,
+                    name=name,
+                )
         return answer
 
     def operations(self, principal: str, host: str, resource: Resource, name: str) -> int:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from millstream.log.errors import StorageError
+from millstream.log.events import event
 from millstream.log.storage.files import Files, replace_file
 from millstream.log.storage.log_dir import disk_errors
 
@@ -152,6 +153,12 @@ class SecurityStore:
                     "as before. Mend the disk, or make room on it, and try again."
                 ) from error
             self._table = table
+            event(
+                "security changed",
+                users=len(table.users),
+                acls=len(table.acls),
+                quotas=len(table.quotas),
+            )
             for tell in self.on_change:
                 tell(table)
 
