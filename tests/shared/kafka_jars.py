@@ -17,11 +17,9 @@ __all__ = ["Java", "cache_folder", "java_or_skip", "locked"]
 
 POM = Path(__file__).with_name("kafka") / "pom.xml"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-SMALL = (
-    *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"),
-    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-Djava.awt.headless=true"),
-)
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """For processes that live for seconds."""
+QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-Djava.awt.headless=true")
 
 
 def cache_folder() -> Path:
@@ -68,13 +66,21 @@ class Java:
     def __init__(self, jars: Path) -> None:
         self.jars = jars
 
-    def command(self, main: str, *arguments: str, heap_mb: int = 128, **options: str) -> list[str]:
-        """The command line. `options` are system properties, `_` for `.`; `classes` a folder."""
+    def command(
+        self,
+        main: str,
+        *arguments: str,
+        heap_mb: int = 128,
+        quick: bool = True,
+        **options: str,
+    ) -> list[str]:
+        """The command line. `quick` is for what ends soon; `options` are system properties, `_` for
+        `.`; `classes` a folder."""
         classes = options.pop("classes", None)
         path = f"{classes}:{self.jars}/*" if classes else f"{self.jars}/*"
         properties = [f"-D{name.replace('_', '.')}={value}" for name, value in options.items()]
         return [
-            *("java", f"-Xmx{heap_mb}m", *SMALL, *properties),
+            *("java", f"-Xmx{heap_mb}m", *(QUICK if quick else ()), *QUIET, *properties),
             *("-cp", path, main, *arguments),
         ]
 
@@ -102,7 +108,16 @@ class Java:
         with locked(f"java-{sources[0].stem}-{digest}") as folder:
             if not (folder / "complete").exists():
                 subprocess.run(
-                    ["javac", "-nowarn", "-Xlint:none", "-cp", f"{self.jars}/*", "-d", str(folder), *sources],
+                    [
+                        "javac",
+                        "-nowarn",
+                        "-Xlint:none",
+                        "-cp",
+                        f"{self.jars}/*",
+                        "-d",
+                        str(folder),
+                        *sources,
+                    ],
                     check=True,
                     timeout=300,
                 )

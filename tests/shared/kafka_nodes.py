@@ -39,8 +39,19 @@ class KafkaNodes:
     Nodes are numbered from 1. A node that is started again has its port and its files.
     """
 
-    def __init__(self, java: Java, folder: Path, nodes: int = 1, **settings: str) -> None:
-        """`settings` are broker settings, `_` for `.`."""
+    def __init__(
+        self,
+        java: Java,
+        folder: Path,
+        nodes: int = 1,
+        *,
+        heap_mb: int = 256,
+        quick: bool = True,
+        **settings: str,
+    ) -> None:
+        """`settings` are broker settings, `_` for `.`; `quick` is not for measuring."""
+        self._heap_mb = heap_mb
+        self._quick = quick
         self._java = java
         self._folder = folder
         self._running: dict[int, subprocess.Popen[bytes]] = {}
@@ -111,7 +122,8 @@ class KafkaNodes:
                     self._java.command(
                         "kafka.Kafka",
                         str(self._folder / f"node-{node}.properties"),
-                        heap_mb=256,
+                        heap_mb=self._heap_mb,
+                        quick=self._quick,
                         **{"org.slf4j.simpleLogger.log.kafka.server": "info"},
                     ),
                     stdout=subprocess.DEVNULL,
@@ -131,6 +143,10 @@ class KafkaNodes:
             assert process.poll() is None, f"node {node} of Apache Kafka ended: {said}"
             assert time.monotonic() < end, f"node {node} of Apache Kafka did not start: {said}"
             time.sleep(0.1)  # its log is looked at again
+
+    def pid(self, node: int) -> int:
+        """The process of a node that runs."""
+        return self._running[node].pid
 
     def kill(self, *nodes: int) -> None:
         """SIGKILL: nothing is finished."""
