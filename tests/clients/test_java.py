@@ -65,6 +65,7 @@ def test_transactions(java: Java, server: str) -> None:
         "committed0": 5,
         "committed1": 5,
         "stale": "CommitFailedException",
+        "epoch": 4,  # raised by each end (KIP-890)
         "read_committed": first,
         "read_uncommitted": ["aborted", *first, *(str(number) for number in range(5, 10))],
     }

@@ -200,6 +200,10 @@ public class Clients {
             producer.beginTransaction();
             producer.abortTransaction();
         }
+        try (Admin admin = admins()) {
+            seen.put("epoch", admin.describeTransactions(List.of("java-tx")).description("java-tx")
+                .get().producerEpoch());
+        }
         seen.put("read_committed", values("java-out", "read_committed"));
         seen.put("read_uncommitted", values("java-out", "read_uncommitted"));
     }
