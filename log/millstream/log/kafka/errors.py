@@ -33,6 +33,7 @@ _OWN_CODES: dict[int, type[LogError]] = {
     KafkaError._TRANSPORT: errors.LogUnavailableError,
     KafkaError._ALL_BROKERS_DOWN: errors.LogUnavailableError,
     KafkaError._RESOLVE: errors.LogUnavailableError,
+    KafkaError._NOENT: errors.LogUnavailableError,  # "no leaders found"
     KafkaError._WAIT_COORD: errors.LogUnavailableError,
     KafkaError._NODE_UPDATE: errors.LogUnavailableError,
     KafkaError._AUTHENTICATION: errors.AuthenticationError,

@@ -19,6 +19,7 @@ from millstream.log.record import (
 
 from .errors import error_of
 from .kafka_admin import answered
+from .retrying import asked_again
 
 __all__ = [
     "alter_group_offsets",
@@ -32,6 +33,7 @@ _NOT_TOLD = -1
 """librdkafka does not tell the generation of a group."""
 
 
+@asked_again
 async def list_groups(client: AdminClient) -> list[GroupListing]:
     """Every group, by name."""
     found = await answered(client.list_consumer_groups(), "Groups")
@@ -45,6 +47,7 @@ async def list_groups(client: AdminClient) -> list[GroupListing]:
     )
 
 
+@asked_again
 async def describe_group(client: AdminClient, group: str) -> GroupDescription:
     """Raises UnknownGroupError."""
     found = await answered(client.describe_consumer_groups([group])[group], f"Group {group}")
@@ -68,6 +71,7 @@ async def describe_group(client: AdminClient, group: str) -> GroupDescription:
     )
 
 
+@asked_again
 async def group_offsets(client: AdminClient, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
     """What the group committed."""
     asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
@@ -79,6 +83,7 @@ async def group_offsets(client: AdminClient, group: str) -> dict[TopicPartition,
     }
 
 
+@asked_again
 async def alter_group_offsets(
     client: AdminClient, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]
 ) -> None:
@@ -101,6 +106,7 @@ async def alter_group_offsets(
         ) from error
 
 
+@asked_again
 async def delete_group(client: AdminClient, group: str) -> None:
     """Forget a group; an unknown one is no error. Raises GroupNotEmptyError."""
     try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel
@@ -21,13 +22,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from millstream.log.errors import LogError, UnknownTopicError
+from millstream.log.errors import RetriableError, TopicExistsError, UnknownTopicError
 from millstream.log.interface import Isolation
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
 from .errors import raised_as_ours
 from .own_thread import OwnThread
+from .retrying import asked_again, patiently
 
 __all__ = ["KafkaAdmin", "answered"]
 
@@ -36,6 +38,7 @@ _LIBRDKAFKA = logging.getLogger("millstream.log.librdkafka")
 
 T = TypeVar("T")
 
+_ANSWER_S = 30.0
 _SEEN_WITHIN_S = 15.0
 """How long a broker may take to know of a topic that another has created or deleted."""
 _ASK_AGAIN_S = 0.02
@@ -54,14 +57,19 @@ class KafkaAdmin:
         with raised_as_ours(url):
             self.client = AdminClient({**settings, "logger": _LIBRDKAFKA})
 
-    async def names(self, timeout_s: float = 30.0) -> list[str]:
+    async def reach(self, within_s: float) -> None:
+        """Raises LogUnavailableError, LogTimeoutError when nobody answers."""
+        ask = partial(self._names, within_s)
+        await self._thread.run(partial(patiently, ask, within_s))
+
+    async def names(self) -> list[str]:
         """All topics, internal ones too, sorted."""
+        ask = partial(self._names, _ANSWER_S)
+        return await self._thread.run(partial(patiently, ask))
 
-        def ask() -> list[str]:
-            with raised_as_ours(self._url):
-                return sorted(self.client.list_topics(timeout=timeout_s).topics)
-
-        return await self._thread.run(ask)
+    def _names(self, timeout_s: float) -> list[str]:
+        with raised_as_ours(self._url):
+            return sorted(self.client.list_topics(timeout=timeout_s).topics)
 
     async def create(
         self, name: str, partitions: int, config: Mapping[str, SettingValue] | None
@@ -69,19 +77,47 @@ class KafkaAdmin:
         """Raises TopicExistsError, InvalidTopicError, ConfigError."""
         texts = {key: setting_text(value) for key, value in (config or {}).items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=texts)
-        await answered(self.client.create_topics([topic])[name], f"Topic {name}")
+
+        @asked_again
+        async def create() -> None:
+            try:
+                await answered(self.client.create_topics([topic])[name], f"Topic {name}")
+            except TopicExistsError:
+                if not tries:
+                    raise  # else it is the one that was asked for before
+            except RetriableError:
+                tries.append(None)
+                raise
+
+        tries: list[None] = []
+        await create()
         await self._seen(name, is_there=True)
 
     async def delete(self, name: str) -> None:
         """Raises UnknownTopicError."""
-        await answered(self.client.delete_topics([name])[name], f"Topic {name}")
+
+        @asked_again
+        async def delete() -> None:
+            try:
+                await answered(self.client.delete_topics([name])[name], f"Topic {name}")
+            except UnknownTopicError:
+                if not tries:
+                    raise  # else it went when that was asked for before
+            except RetriableError:
+                tries.append(None)
+                raise
+
+        tries: list[None] = []
+        await delete()
         await self._seen(name, is_there=False)
 
+    @asked_again
     async def add_partitions(self, name: str, total: int) -> None:
         """Raises UnknownTopicError, InvalidPartitionsError."""
         added = self.client.create_partitions([NewPartitions(name, total)])
         await answered(added[name], f"Topic {name}")
 
+    @asked_again
     async def alter_config(self, name: str, config: Mapping[str, SettingValue | None]) -> None:
         """Set these, all or none; None resets one to its default."""
         entries = [
@@ -98,6 +134,7 @@ class KafkaAdmin:
         altered = self.client.incremental_alter_configs([resource])
         await answered(next(iter(altered.values())), f"Topic {name}")
 
+    @asked_again
     async def describe(self, name: str) -> TopicDescription:
         """Raises UnknownTopicError."""
         from confluent_kafka import TopicCollection
@@ -118,6 +155,7 @@ class KafkaAdmin:
             {key: config[key] for key, entry in sorted(entries.items()) if _is_own(entry)},
         )
 
+    @asked_again
     async def partitions_of(self, name: str) -> list[TopicPartition]:
         """Every partition of a topic. Raises UnknownTopicError."""
         from confluent_kafka import TopicCollection
@@ -126,6 +164,7 @@ class KafkaAdmin:
         topic = await answered(asked, f"Topic {name}")
         return [TopicPartition(name, each) for each in range(len(topic.partitions))]
 
+    @asked_again
     async def offsets(
         self,
         wanted: Mapping[TopicPartition, OffsetSpec],
@@ -141,6 +180,7 @@ class KafkaAdmin:
         found = {TopicPartition(at.topic, at.partition): each for at, each in asked.items()}
         return {tp: await answered(found[tp], f"Partition {tp}") for tp in wanted}
 
+    @asked_again
     async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         """Raise the log start offsets."""
         if not before:
@@ -166,10 +206,6 @@ class KafkaAdmin:
                 seen = True
             except UnknownTopicError:
                 seen = False
-            except LogError as error:
-                if not error.retriable:
-                    raise
-                seen = not is_there
             if seen is is_there:
                 return
             await asyncio.sleep(_ASK_AGAIN_S)

@@ -35,7 +35,7 @@ from .settings import ConnectionConfig, KafkaConsumerConfig, KafkaProducerConfig
 
 __all__ = ["KafkaLog"]
 
-_REACHED_WITHIN_S = 20.0
+_REACHED_WITHIN_S = 15.0
 _NOT_TOLD = -1
 """What a partition takes on the brokers' disks librdkafka does not ask."""
 
@@ -57,7 +57,7 @@ class KafkaLog:
         if self._open_admin is None:
             admin = KafkaAdmin(self._connection, self.url)
             try:
-                await admin.names(_REACHED_WITHIN_S)
+                await admin.reach(_REACHED_WITHIN_S)
             except BaseException:
                 await admin.close()
                 raise

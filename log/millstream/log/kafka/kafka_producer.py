@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial as bound
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -42,6 +42,7 @@ from millstream.log.record import (
 from .deliveries import Deliveries
 from .errors import error_of, raised_as_ours
 from .own_thread import OwnThread
+from .retrying import patiently
 from .settings import KafkaProducerConfig
 from .transaction_calls import TransactionCalls
 
@@ -127,13 +128,16 @@ class KafkaProducer:
 
     def _start(self) -> None:
         """In the thread. A transactional producer ends what one of its id before it left."""
-        what = self._name
-        with raised_as_ours(what):
+        with raised_as_ours(self._name):
             producer = LibrdkafkaProducer(self._settings)
-            if self._transactional_id is not None:
-                producer.init_transactions(self._timeout_s)
+        if self._transactional_id is not None:
+            patiently(partial(self._begin, producer))
         self._deliveries = Deliveries(producer)
         self._producer = producer
+
+    def _begin(self, producer: LibrdkafkaProducer) -> None:
+        with raised_as_ours(self._name):
+            producer.init_transactions(self._timeout_s)
 
     def _failed(self, error: Any) -> None:
         """What concerns no record in particular; what does is reported with it."""
@@ -251,7 +255,8 @@ class KafkaProducer:
         """librdkafka would look for an unknown topic for half a minute."""
         count = self._partition_counts.get(topic)
         if count is None or (partition is not None and partition >= count):
-            count = await self._thread.run(bound(self._ask_partitions, topic))
+            asked = partial(self._ask_partitions, topic)
+            count = await self._thread.run(partial(patiently, asked))
             self._partition_counts[topic] = count
         if partition is not None and not 0 <= partition < count:
             raise UnknownTopicError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
@@ -27,6 +28,7 @@ from .columns import sorted_out
 from .errors import error_of, raised_as_ours
 from .group_metadata import group_metadata_from
 from .own_thread import OwnThread
+from .retrying import patiently
 
 __all__ = ["Fetched", "Reader", "Rebalance"]
 
@@ -249,14 +251,14 @@ class Reader:
 
     def partitions_of(self, topics: Collection[str]) -> dict[str, int]:
         """How many each has. Raises UnknownTopicError."""
-        counts = {}
-        for topic in topics:
-            with raised_as_ours(f"Topic {topic}"):
-                found = self._opened.list_topics(topic, _ANSWER_S).topics[topic]
-            if found.error is not None:
-                raise error_of(found.error, f"Topic {topic}")
-            counts[topic] = len(found.partitions)
-        return counts
+        return {topic: patiently(partial(self._partition_count, topic)) for topic in topics}
+
+    def _partition_count(self, topic: str) -> int:
+        with raised_as_ours(f"Topic {topic}"):
+            found = self._opened.list_topics(topic, _ANSWER_S).topics[topic]
+        if found.error is not None:
+            raise error_of(found.error, f"Topic {topic}")
+        return len(found.partitions)
 
     # A rebalance
 
@@ -310,6 +312,9 @@ class Reader:
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Commit, and wait for it."""
+        patiently(partial(self._commit, offsets), _ANSWER_S)
+
+    def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         places = [Place(*tp, each.offset, each.metadata) for tp, each in offsets.items()]
         with raised_as_ours(self._what):
             for at in self._opened.commit(offsets=places, asynchronous=False) or ():
@@ -321,6 +326,11 @@ class Reader:
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata | None]:
         """What the group committed."""
+        return patiently(partial(self._committed, partitions), _ANSWER_S)
+
+    def _committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata | None]:
         with raised_as_ours(self._what):
             found = self._opened.committed([Place(*tp) for tp in partitions], _ANSWER_S)
         answer: dict[TopicPartition, OffsetAndMetadata | None] = {}
