@@ -32,7 +32,7 @@ def exchange(
 def test_the_example_of_rfc_7677() -> None:
     salted = salted_password(SHA_256, "pencil", SALT, 4096)
     credential = credential_of(SHA_256, salted, SALT, 4096)
-    login = ScramExchange(SHA_256, {"user": credential}.get, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
+    login = ScramExchange(SHA_256, {"user": credential}.get, nonce="%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
     assert login.step(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO") == (
         b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
     )
@@ -65,6 +65,18 @@ def test_a_wrong_password_and_a_user_that_is_not_there_look_the_same(
 def test_a_user_that_is_not_there_has_one_salt() -> None:
     answers = {exchange().step(b"n,,n=nobody,r=x").split(b",")[1] for _ in range(3)}
     assert len(answers) == 1
+
+
+def test_a_user_that_is_not_there_looks_like_one_that_is() -> None:
+    there = [Credential(bytes(size), 4096 + size, b"", b"") for size in (7, 40)]
+    looks = set()
+    for number in range(50):
+        first = ScramExchange(SHA_256, lambda _: None, lambda: there).step(
+            f"n,,n=nobody{number},r=x".encode()
+        )
+        fields = dict(each.split("=", 1) for each in first.decode().split(","))
+        looks.add((len(base64.b64decode(fields["s"])), int(fields["i"])))
+    assert looks == {(7, 4103), (40, 4136)}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ iterations, and two keys made of them by PBKDF2 and HMAC.
     client  c=biws,r=<both nonces>,p=<proof>
     server  v=<our proof>
 
-An unknown user gets a salt too, the same each time, and fails at the end like a wrong password:
-nobody learns here who there is.
+An unknown user gets a salt too, the same each time, like those of users there are, and fails at
+the end like a wrong password: nobody learns here who there is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from secrets import token_bytes, token_urlsafe
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ __all__ = [
     "credential_of",
     "new_credential",
     "salted_password",
+    "stand_in",
 ]
 
 ITERATIONS_MIN = 4096
@@ -117,16 +118,19 @@ class ScramExchange:
 
     Args:
         find: the credential of a user; None where there is none.
+        others: what those who are not there are to look like; see `stand_in`.
     """
 
     def __init__(
         self,
         mechanism: ScramMechanism,
         find: Callable[[str], Credential | None],
+        others: Callable[[], Sequence[Credential]] = tuple,
         nonce: str | None = None,
     ) -> None:
         self._mechanism = mechanism
         self._find = find
+        self._others = others
         self._nonce = nonce or token_urlsafe(24)
         self._begun = ""  # both first messages, as they go into the proofs
         self._is_known = False
@@ -161,7 +165,7 @@ class ScramExchange:
             raise LoginError("SCRAM: a user can log in as himself only.")
         found = self._find(self.user)
         self._is_known = found is not None
-        self._credential = found or _nobody(self._mechanism, self.user)
+        self._credential = found or stand_in(self._mechanism, self.user, self._others())
         self._header = f"{binding},{authzid},"
         self._nonce = client_nonce + self._nonce
         salt = b64encode(self._credential.salt).decode()
@@ -194,10 +198,17 @@ class ScramExchange:
         return f"v={b64encode(hmac.digest(credential.server_key, message, digest)).decode()}"
 
 
-def _nobody(mechanism: ScramMechanism, user: str) -> Credential:
-    salt = hmac.digest(_SECRET, user.encode(), "sha256")[:SALT_SIZE_BYTES]
+def stand_in(mechanism: ScramMechanism, user: str, others: Sequence[Credential]) -> Credential:
+    """For a user that is not there: no password fits, and one of `others`, always the same, is what
+    it looks like from outside."""
+    secret = hmac.digest(_SECRET, user.encode(), "sha512")
+    size_bytes, iterations = SALT_SIZE_BYTES, ITERATIONS_DEFAULT
+    if others:
+        like = others[int.from_bytes(secret[-8:], "big") % len(others)]
+        size_bytes, iterations = len(like.salt), like.iterations
+    salt = hashlib.shake_256(secret).digest(size_bytes)
     unmatched = token_bytes(mechanism.digest_size_bytes)
-    return Credential(salt, ITERATIONS_DEFAULT, unmatched, unmatched)
+    return Credential(salt, iterations, unmatched, unmatched)
 
 
 def _value(fields: list[str], position: int, name: str) -> str:

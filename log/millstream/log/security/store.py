@@ -20,6 +20,7 @@ import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,6 +38,7 @@ __all__ = ["SECURITY_FILE", "SecurityStore", "SecurityTable", "Users", "decode_s
 
 SECURITY_FILE = "security.json"
 _VERSION = 1
+_SAMPLE = 100  # users that one who is not there may look like
 
 Users = Mapping[str, Mapping[str, Credential]]
 """Name of a user -> mechanism -> what is kept of his password."""
@@ -92,6 +94,11 @@ class SecurityStore:
     def credential(self, user: str, mechanism: str) -> Credential | None:
         """What is kept of a user's password."""
         return self._table.users.get(user, {}).get(mechanism)
+
+    def credentials(self, mechanism: str) -> list[Credential]:
+        """Those of some users."""
+        found = (each[mechanism] for each in self._table.users.values() if mechanism in each)
+        return list(islice(found, _SAMPLE))
 
     async def set_credentials(self, changes: Mapping[tuple[str, str], Credential | None]) -> None:
         """Replace what is kept of (user, mechanism); None takes it away, and with the last one the

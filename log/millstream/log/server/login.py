@@ -16,18 +16,19 @@ import hmac
 import logging
 import struct
 from collections.abc import Awaitable, Callable
-from secrets import token_bytes
 from typing import NamedTuple, Protocol
 
 from millstream.log.clock import Clock
 from millstream.log.events import event
 from millstream.log.security.scram import (
-    ITERATIONS_DEFAULT,
     SCRAM,
+    Credential,
     LoginError,
     ScramExchange,
+    ScramMechanism,
     credential_of,
     salted_password,
+    stand_in,
 )
 from millstream.log.security.store import SecurityStore
 from millstream.log.security_config import SecurityConfig
@@ -133,7 +134,11 @@ class Login:
             self._exchange = _Plain(self._logins)
         else:
             self._exchange = _Scram(
-                ScramExchange(SCRAM[mechanism], lambda user: store.credential(user, mechanism))
+                ScramExchange(
+                    SCRAM[mechanism],
+                    lambda user: store.credential(user, mechanism),
+                    lambda: store.credentials(mechanism),
+                )
             )
         self._mechanism, self._messages, self.raw = mechanism, 0, raw
         return True
@@ -240,11 +245,17 @@ class _Plain:
 
     def _is_right(self, password: str) -> bool:
         """In a thread. Takes as long for a user that is not there."""
+        store = self._logins.store
         for mechanism in SCRAM.values():
-            kept = self._logins.store.credential(self.user, mechanism.name)
+            kept = store.credential(self.user, mechanism.name)
             if kept is not None:
-                salted = salted_password(mechanism, password, kept.salt, kept.iterations)
-                found = credential_of(mechanism, salted, kept.salt, kept.iterations)
-                return hmac.compare_digest(found.stored_key, kept.stored_key)
-        salted_password(SCRAM["SCRAM-SHA-256"], password, token_bytes(24), ITERATIONS_DEFAULT)
-        return False
+                return _fits(password, mechanism, kept)
+        mechanism = next(iter(SCRAM.values()))
+        others = store.credentials(mechanism.name)
+        return _fits(password, mechanism, stand_in(mechanism, self.user, others))
+
+
+def _fits(password: str, mechanism: ScramMechanism, kept: Credential) -> bool:
+    salted = salted_password(mechanism, password, kept.salt, kept.iterations)
+    found = credential_of(mechanism, salted, kept.salt, kept.iterations)
+    return hmac.compare_digest(found.stored_key, kept.stored_key)
