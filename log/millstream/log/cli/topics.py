@@ -257,8 +257,8 @@ def _print_description(topic: TopicDescription, partitions: list[PartitionDescri
                 each.last_stable_offset,
                 each.high_watermark,
                 each.log_end_offset,
-                size_text(each.size_bytes),
-                each.segments,
+                size_text(each.size_bytes) if each.size_bytes >= 0 else "-",
+                each.segments if each.segments >= 0 else "-",
             )
             for each in partitions
         ],
