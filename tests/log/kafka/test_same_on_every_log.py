@@ -12,6 +12,7 @@ import pytest
 from millstream.log import (
     ConfigError,
     Consumer,
+    FencedInstanceIdError,
     GroupNotEmptyError,
     IllegalGenerationError,
     Log,
@@ -364,6 +365,23 @@ def test_a_static_member_comes_back_to_what_it_had(run: Run, topic: str) -> None
         async with log.consumer(topic, group=topic, config=config) as consumer:
             await until([consumer], lambda: len(consumer.assignment()) == 2)
             assert consumer.group_metadata().generation == generation
+
+    run(body)
+
+
+def test_two_members_of_one_name(run: Run, topic: str) -> None:
+    async def body(log: Log) -> None:
+        await fill(log, topic, 3)
+        config = {"group.instance.id": f"{topic}-a", "heartbeat.interval.ms": 50}
+        async with log.consumer(topic, group=topic, config=config) as first:
+            await until([first], lambda: len(first.assignment()) == 1)
+            async with log.consumer(topic, group=topic, config=config) as second:
+                await until([second], lambda: len(second.assignment()) == 1)
+                with pytest.raises(FencedInstanceIdError):
+                    async with asyncio.timeout(20):
+                        while True:
+                            await first.poll(100)
+                await second.commit()
 
     run(body)
 

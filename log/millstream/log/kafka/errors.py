@@ -38,6 +38,9 @@ _OWN_CODES: dict[int, type[LogError]] = {
     KafkaError._NODE_UPDATE: errors.LogUnavailableError,
     KafkaError._AUTHENTICATION: errors.AuthenticationError,
     KafkaError._SSL: errors.AuthenticationError,
+    # What was not sent yet when its transaction was given up.
+    KafkaError._PURGE_QUEUE: errors.RetriableError,
+    KafkaError._PURGE_INFLIGHT: errors.RetriableError,
     KafkaError._UNSUPPORTED_FEATURE: errors.UnsupportedError,
 }
 _KAFKA_CODES: dict[int, type[LogError]] = {
@@ -80,18 +83,31 @@ def _by_code() -> dict[int, type[LogError]]:
 _ERRORS = _by_code()
 
 
+def _cause_of(error: KafkaError) -> int:
+    """A consumer that is past help says why in words only, which are those of the cause."""
+    words = error.str()
+    causes = (code for code in _ERRORS if code > 0 and KafkaError(code).str() in words)
+    return next(causes, error.code())
+
+
 def error_of(error: KafkaError, what: str) -> LogError:
     """Our error for librdkafka's.
 
     Args:
         what: what was tried, to begin the message with: "Topic orders".
     """
-    kind = _ERRORS.get(error.code())
-    if kind is None:
-        kind = errors.RetriableError if error.retriable() else LogError
+    code = error.code()
+    if code == KafkaError._FATAL:
+        code = _cause_of(error)
+    kind = _ERRORS.get(code)
+    if kind is None or (kind in _MENDED_BY_ABORTING and error.txn_requires_abort()):
+        may_succeed = error.retriable() or error.txn_requires_abort()
+        kind = errors.RetriableError if may_succeed else LogError
     return kind(f"{what}: {error.str()} ({error.name()}).{_advice(kind)}")
 
 
+_MENDED_BY_ABORTING = {errors.InvalidTxnStateError, errors.OutOfOrderSequenceError}
+"""Where librdkafka says that aborting the transaction is enough: the next one may succeed."""
 _ADVICE: dict[type[LogError], str] = {
     errors.LogUnavailableError: " Is it running, and is the address right?",
     errors.UnknownTopicError: " Create the topic, or mend the name.",
@@ -100,6 +116,7 @@ _ADVICE: dict[type[LogError], str] = {
     errors.AuthenticationError: " Check security.protocol, sasl.* and ssl.* of the URL.",
     errors.NotAuthorizedError: " Have whoever runs the cluster allow it to this user.",
     errors.LogTimeoutError: " Try again.",
+    errors.FencedInstanceIdError: " Another member has this group.instance.id; stop this one.",
 }
 
 

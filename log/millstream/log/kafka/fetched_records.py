@@ -19,6 +19,7 @@ class FetchedRecords:
 
     def __init__(self) -> None:
         self._waiting: dict[TopicPartition, deque[RecordBatch]] = {}
+        self._taken: dict[TopicPartition, int] = {}  # records of the first batch that were returned
         self._next: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
@@ -27,7 +28,7 @@ class FetchedRecords:
 
     def keep(self, partitions: Collection[TopicPartition]) -> None:
         """Forget all others."""
-        for each in (self._waiting, self._next, self._ends):
+        for each in (self._waiting, self._taken, self._next, self._ends):
             for gone in each.keys() - set(partitions):
                 del each[gone]
         self.paused.intersection_update(partitions)
@@ -42,6 +43,7 @@ class FetchedRecords:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset`."""
         self._waiting.pop(partition, None)
+        self._taken.pop(partition, None)
         self._ends.pop(partition, None)
         self._next[partition] = offset
 
@@ -64,9 +66,12 @@ class FetchedRecords:
     def take_batches(self) -> list[RecordBatch]:
         """Everything of partitions that are not paused."""
         taken: list[RecordBatch] = []
-        for tp in [each for each in self._waiting if each not in self.paused]:
+        for tp in self._readable():
+            first = self._taken.pop(tp, 0)
             batches = self._waiting.pop(tp)
             self._next[tp] = batches[-1].next_offset
+            if first:
+                batches[0] = batches[0].slice(first, len(batches[0]))
             taken += batches
         self.returned += sum(map(len, taken))
         return taken
@@ -74,17 +79,23 @@ class FetchedRecords:
     def take_records(self, limit: int) -> list[Record]:
         """Up to `limit` records."""
         taken: list[Record] = []
-        for tp in [each for each in self._waiting if each not in self.paused]:
+        for tp in self._readable():
             batches = self._waiting[tp]
             while batches and len(taken) < limit:
-                batch = batches.popleft()
-                room = limit - len(taken)
-                if len(batch) > room:
-                    batches.appendleft(batch.slice(room, len(batch)))
-                    batch = batch.slice(0, room)
-                taken += batch
-                self._next[tp] = batch.next_offset
+                batch, first = batches[0], self._taken.pop(tp, 0)
+                last = min(len(batch), first + limit - len(taken))
+                taken += map(batch.record, range(first, last))
+                self._next[tp] = batch.offsets[last - 1] + 1
+                if last < len(batch):
+                    self._taken[tp] = last
+                else:
+                    batches.popleft()
             if not batches:
                 del self._waiting[tp]
+            if len(taken) == limit:
+                break
         self.returned += len(taken)
         return taken
+
+    def _readable(self) -> list[TopicPartition]:
+        return [each for each in self._waiting if each not in self.paused]

@@ -20,7 +20,6 @@ from millstream.log.client.offset_values import with_metadata
 from millstream.log.errors import (
     ConfigError,
     LogClosedError,
-    UnknownTopicError,
 )
 from millstream.log.interface import Isolation, OffsetReset, RebalanceListener
 from millstream.log.record import (
@@ -127,8 +126,13 @@ class KafkaConsumer:
         """Records one by one, for ever. The position moves with each, so that a commit in the body
         of the loop covers what the loop has seen, and no more."""
         while True:
-            for record in await self.poll(self._config.max_poll_interval_ms // 2, 1):
-                yield record
+            await self._fill(self._config.max_poll_interval_ms // 2)
+            until = self._asked_at + LOOKS_FOR_REBALANCES_S
+            loop = asyncio.get_running_loop()
+            while taken := self._records.take_records(1):
+                yield taken[0]
+                if loop.time() >= until:
+                    break
 
     async def poll(self, timeout_ms: int = 1000, max_records: int | None = None) -> list[Record]:
         """Up to `max_records` records (`max.poll.records`, 500); see `Consumer.poll`."""
@@ -302,11 +306,7 @@ class KafkaConsumer:
         """Read exactly these partitions; no group decides about them."""
         self._check_open()
         self._reader.hurry()
-        topics = {each.topic for each in partitions}
-        counts = await self._thread.run(partial(self._reader.partitions_of, topics))
-        for each in partitions:
-            if not 0 <= each.partition < counts[each.topic]:
-                raise _no_partition(each, counts[each.topic])
+        await self._thread.run(partial(self._reader.check, partitions))
         if self._selection is not None:
             if self._group is not None:
                 await self._calls.run(self._reader.unsubscribe)
@@ -391,9 +391,3 @@ class KafkaConsumer:
     def _check_open(self) -> None:
         if self._closed:
             raise LogClosedError("The consumer is closed; make another with log.consumer().")
-
-
-def _no_partition(partition: TopicPartition, count: int) -> UnknownTopicError:
-    return UnknownTopicError(
-        f"Topic {partition.topic} has partitions 0 to {count - 1}, not {partition.partition}."
-    )

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka import Consumer as LibrdkafkaConsumer
 from confluent_kafka import TopicPartition as Place
 
-from millstream.log.errors import LogError
+from millstream.log.errors import LogError, UnknownTopicError
 from millstream.log.record import (
     ConsumerGroupMetadata,
     OffsetAndMetadata,
@@ -99,6 +99,7 @@ class Reader:
         self._fetch_bytes = fetch_bytes
         self._what = f"Group {group}" if group is not None else "Consumer"
         self._fatal: LogError | None = None
+        self._failures: list[LogError] = []
         self._settings = {**settings, "error_cb": self._failed, "logger": logger}
         self._consumer: LibrdkafkaConsumer | None = None
         self._places: list[Place] = []
@@ -140,8 +141,8 @@ class Reader:
         found = sorted_out(messages)
         self._pause({TopicPartition(each.topic, each.partition) for each in found.batches}, paused)
         errors = [each for each in map(self._error, found.errors) if each is not None]
-        if self._fatal is not None:
-            errors.append(self._fatal)
+        errors += self._failures
+        self._failures = [] if self._fatal is None else [self._fatal]
         positions = {**found.ends, **self._positions(consumer)}
         return Fetched(found.batches, positions, errors, self._seeks, self._member())
 
@@ -156,14 +157,19 @@ class Reader:
 
     def _error(self, error: KafkaError) -> LogError | None:
         """What the owner must know of."""
-        if error.fatal() or not (error.retriable() or error.code() in _PASSING):
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error_of(error, self._what)
+            return self._fatal
+        if not (error.retriable() or error.code() in _PASSING):
             return error_of(error, self._what)
         logger.warning("%s: %s", self._what, error.str())
         return None
 
     def _failed(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
-            self._fatal = error_of(error, self._what)
+            self._failures.append(error_of(error, self._what))
+            if error.fatal():
+                self._fatal = self._failures[-1]
         else:
             logger.info("%s: %s", self._what, error.str())
 
@@ -248,6 +254,15 @@ class Reader:
         starts = {**self._starts, **self._positions(consumer), partition: offset}
         places = [TopicPartition(at.topic, at.partition) for at in self._places]
         consumer.assign([Place(*tp, starts.get(tp, OFFSET_INVALID)) for tp in places])
+
+    def check(self, partitions: Collection[TopicPartition]) -> None:
+        """Raises UnknownTopicError when one does not exist."""
+        counts = self.partitions_of({each.topic for each in partitions})
+        for topic, number in partitions:
+            if not 0 <= number < counts[topic]:
+                raise UnknownTopicError(
+                    f"Topic {topic} has partitions 0 to {counts[topic] - 1}, not {number}."
+                )
 
     def partitions_of(self, topics: Collection[str]) -> dict[str, int]:
         """How many each has. Raises UnknownTopicError."""
