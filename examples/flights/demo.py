@@ -71,7 +71,7 @@ What to try next
   the app's shape    millstream topology millstream.examples.flights.app
   a kill             remove {directory}, start the demo again, kill it, start it once more
   another rule       copy app.py, change LATE_AFTER_MINUTES, and
-                     millstream replay app.py --log file:{directory}/log \\
+                     millstream replay app.py --log {log} \\
                        --from beginning --as late30 --compare"""
 
 
@@ -87,10 +87,13 @@ class Paths:
     flights: Path
     airlines: Path
     database: str
+    log: str
 
 
 def with_connectors(app: App, paths: Paths) -> App:
-    """The app of app.py with its two file sources and its database sink attached."""
+    """The app of app.py with its two file sources and its database sink attached, and its state in
+    the demo's directory wherever the log is."""
+    app.state_dir = paths.directory / "log-state"
     app.source(
         FileSource(
             "flights-file",
@@ -144,7 +147,8 @@ def with_connectors(app: App, paths: Paths) -> App:
     help="Another month's file with the same columns, .gz or plain. Default: January 2013.",
 )
 @click.option("--database", metavar="URL", help="Default: sqlite:///DIR/demo.db")
-def demo(directory: Path, flights: Path | None, database: str | None) -> None:
+@click.option("--log", metavar="URL", help="Default: file:DIR/log")
+def demo(directory: Path, flights: Path | None, database: str | None, log: str | None) -> None:
     """The whole system on real flights, in one process.
 
     Reads a month of flights, joins each with its airline, folds them per carrier and day, and
@@ -157,6 +161,7 @@ def demo(directory: Path, flights: Path | None, database: str | None) -> None:
             (flights or HERE / "flights-2013-01.csv.gz").resolve(),
             HERE / "airlines.csv",
             database or f"sqlite:///{directory / 'demo.db'}",
+            log or f"file:{directory / 'log'}",
         )
         stay_with_the_input(paths)
         asyncio.run(process(paths))
@@ -182,7 +187,7 @@ def stay_with_the_input(paths: Paths) -> None:
 
 async def process(paths: Paths) -> None:
     """Run sources, app and sink to the end of the file; print what came of it."""
-    async with open_log(f"file:{paths.directory / 'log'}") as log:
+    async with open_log(paths.log) as log:
         with ProgressDisplay() as progress:
             result = await run_app(
                 with_connectors(app, paths), log=log, until_end=True, progress=progress
@@ -223,7 +228,7 @@ def show(paths: Paths, result: RunResult) -> None:
         soft_wrap=True,
     )
     console.print(
-        NEXT.format(directory=paths.directory, look=how_to_look(paths.database)),
+        NEXT.format(directory=paths.directory, log=paths.log, look=how_to_look(paths.database)),
         highlight=False,
         soft_wrap=True,
     )

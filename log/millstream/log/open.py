@@ -82,9 +82,7 @@ def open_log(
     )
 
 
-def _kafka_log(
-    url: str, durability: str | None, config: Mapping[str, SettingValue] | None
-) -> Log:
+def _kafka_log(url: str, durability: str | None, config: Mapping[str, SettingValue] | None) -> Log:
     if durability is not None:
         raise ConfigError(
             f"{url.partition('?')[0]}: durability is the server's to say; leave it out here."

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
     from .reset import ResetPlan
     from .run import RunResult
 
-__all__ = ["replay", "reset", "run", "topology"]
+__all__ = [
+    "app_argument",
+    "load",
+    "print_result",
+    "replay",
+    "reported_errors",
+    "reset",
+    "run",
+    "run_until_stopped",
+    "topology",
+]
 
 T = TypeVar("T")
 
@@ -45,6 +56,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 @app_argument
 @log_option
 @click.option("--until-end", is_flag=True, help="Process what is there, close the windows, exit.")
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1), help="Processes that share the work."
+)
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where stores lie. Default: what the app says, else beside the log.",
+)
 @click.option("--listen", metavar="HOST:PORT", help="Let Kafka clients reach the log there.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
 @json_option
@@ -52,26 +72,34 @@ def run(
     reference: str,
     log_url: str | None,
     until_end: bool,
+    workers: int | None,
+    state_dir: Path | None,
     listen: str | None,
     metrics: str | None,
     as_json: bool,
 ) -> None:
     """Run the stream app APP: path/app.py or package.module, with :name if it is not called app."""
     with reported_errors():
-        app = _load(reference, log_url)
+        if workers and (until_end or as_json):
+            raise click.UsageError("--until-end and --json are for one process: no --workers.")
+        app = load(reference, log_url)
         app.listen = listen or app.listen
+        app.state_dir = state_dir or app.state_dir
+        if not until_end:
+            click.echo(f"{app.id} runs on {app.log_url}; stop it with Ctrl-C", err=True)
+        if workers:
+            run_until_stopped(lambda stop: _run_workers(app, reference, workers, metrics, stop))
+            return
         from .progress_display import ProgressDisplay
 
         gc.freeze()  # what is loaded stays; no look for cycles need go through it
-        if not until_end:
-            click.echo(f"{app.id} runs on {app.log_url}; stop it with Ctrl-C", err=True)
         with ProgressDisplay() as progress:
-            result = _run(
+            result = run_until_stopped(
                 lambda stop: _run_app(
                     app, metrics, until_end=until_end, progress=progress, stop=stop
                 )
             )
-        _print_result(app, result, as_json)
+        print_result(app, result, as_json)
         if until_end and not result.reached_end:
             _fail("stopped before the end; what was processed is committed: start again to go on")
 
@@ -84,7 +112,7 @@ def topology(reference: str, form: str) -> None:
     with reported_errors():
         from .describe import describe
 
-        click.echo(describe(_load(reference, None).topology(), form))
+        click.echo(describe(load(reference, None).topology(), form))
 
 
 @click.command()
@@ -108,7 +136,7 @@ def replay(
 ) -> None:
     """Run APP, or a new version of it, over history, into shadow topics ID.TOPIC."""
     with reported_errors():
-        app = _load(reference, log_url)
+        app = load(reference, log_url)
         from .replay import When
         from .replay_command import replay_command
 
@@ -116,7 +144,7 @@ def replay(
         first = When.parse(start, now_ms)
         last = None if end is None else When.parse(end, now_ms)
         gc.freeze()  # what is loaded stays; no look for cycles need go through it
-        reached_end = _run(
+        reached_end = run_until_stopped(
             lambda stop: replay_command(
                 app, replay_id, first, last, compare=compare, as_json=as_json, stop=stop
             )
@@ -136,8 +164,8 @@ def reset(reference: str, log_url: str | None, dry_run: bool, as_json: bool) -> 
     The topics it writes are not touched. The app must not be running.
     """
     with reported_errors():
-        app = _load(reference, log_url)
-        plan = _run(lambda _stop: _reset(app, dry_run))
+        app = load(reference, log_url)
+        plan = run_until_stopped(lambda _stop: _reset(app, dry_run))
         if as_json:
             _print_json(
                 {
@@ -174,7 +202,7 @@ def reported_errors() -> Iterator[None]:
         _fail(f"{error}. Check the directory and the permissions")
 
 
-def _load(reference: str, log_url: str | None) -> App:
+def load(reference: str, log_url: str | None) -> App:
     from .loading import load_app
 
     app = load_app(reference)
@@ -183,7 +211,7 @@ def _load(reference: str, log_url: str | None) -> App:
     return app
 
 
-def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
     """Run until done; SIGINT or SIGTERM asks `main` to stop, a second one ends the process."""
 
     async def with_signals() -> T:
@@ -222,6 +250,24 @@ async def _run_app(
             )
 
 
+async def _run_workers(
+    app: App, reference: str, count: int, metrics: str | None, stop: asyncio.Event
+) -> None:
+    from contextlib import AsyncExitStack
+
+    from .app_log import open_app_log
+    from .workers import run_workers
+
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_app_log(app))
+        if metrics is not None:
+            from millstream.log.server.metrics_http import serve_metrics
+
+            address = await stack.enter_async_context(serve_metrics([log.metrics], metrics))
+            click.echo(f"metrics of the log: http://{address}/metrics", err=True)
+        await run_workers(app, log, reference, count, stop)
+
+
 async def _reset(app: App, dry_run: bool) -> ResetPlan:
     from millstream.log import open_log
 
@@ -241,7 +287,6 @@ def _fail(message: str, exit_code: int = 1) -> None:
 def _user_traceback(error: BaseException) -> str:
     """The traceback without the frames of the framework and of generated code."""
     import traceback
-    from pathlib import Path
 
     import millstream.log
 
@@ -253,7 +298,7 @@ def _user_traceback(error: BaseException) -> str:
     return "".join(shown.format())
 
 
-def _print_result(app: App, result: RunResult, as_json: bool) -> None:
+def print_result(app: App, result: RunResult, as_json: bool) -> None:
     stats = result.stats
     if as_json:
         _print_json({"app": app.id, "seconds": result.seconds, **stats._asdict()})

@@ -19,7 +19,7 @@ from .worker import Worker, WorkerStats
 if TYPE_CHECKING:
     from .metrics import AppMetrics
 
-__all__ = ["RunResult", "run_app", "run_worker_to_end"]
+__all__ = ["RunResult", "run_app", "run_attached", "run_worker_to_end"]
 
 
 class RunResult(NamedTuple):
@@ -80,7 +80,7 @@ async def run_app(
                 await _together(_runs(context, app.sinks, "sink", until_end=True), stop)
             else:
                 reached_end = False
-                await _run_on(context, worker, stop)
+                await run_attached(context, worker.run(stop=stop), stop)
         finally:
             app.attach(None)
     return RunResult(worker.stats(), time.perf_counter() - started, reached_end)
@@ -95,13 +95,16 @@ async def run_worker_to_end(context: RunContext, stop: asyncio.Event) -> RunResu
     return RunResult(worker.stats(), time.perf_counter() - started, reached_end)
 
 
-async def _run_on(context: RunContext, worker: Worker, stop: asyncio.Event) -> None:
-    """Worker and companions until `stop`; a companion's failure lets the worker commit first."""
+async def run_attached(
+    context: RunContext, work: Coroutine[Any, Any, object], stop: asyncio.Event
+) -> None:
+    """An app's work and what is attached to it, until `stop`; a companion's failure lets the work
+    be committed first."""
     app = context.app
     runs = _runs(context, app.sources, "source", until_end=False)
     runs += _runs(context, app.sinks, "sink", until_end=False)
     companions = asyncio.create_task(_together(runs, stop))
-    working = asyncio.create_task(worker.run(stop=stop))
+    working = asyncio.create_task(work)
     try:
         await asyncio.wait([companions, working], return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and companions.done() and companions.exception() is None:

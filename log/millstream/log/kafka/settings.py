@@ -79,6 +79,9 @@ class ConnectionConfig:
         """As librdkafka takes them."""
         given = {name: value for name, value in describe(self).items() if value}
         given["socket.timeout.ms"] = given.pop("request.timeout.ms")
+        # Else librdkafka forgets every server when none can be reached, but not that one of them
+        # was a group's coordinator: offsets sent in a transaction then wait for it for ever.
+        given["metadata.recovery.strategy"] = "none"
         return {"bootstrap.servers": bootstrap_servers, **given}
 
 
