@@ -19,6 +19,7 @@ from millstream.log import (
     UnsupportedError,
     open_log,
 )
+from millstream.log.kafka import kafka_log
 from shared.kafka_log import on_log
 
 
@@ -102,7 +103,9 @@ def test_what_librdkafka_cannot_ask_says_what_to_use(url: str) -> None:
     on_log(url, body)
 
 
-def test_nobody_answers() -> None:
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log, "_REACHED_WITHIN_S", 0.5)
+
     async def main() -> None:
         async with open_log("kafka://127.0.0.1:1"):
             pass

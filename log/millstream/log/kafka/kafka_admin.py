@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel
+from confluent_kafka import IsolationLevel, KafkaError
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import (
     AdminClient,
@@ -22,12 +22,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from millstream.log.errors import RetriableError, TopicExistsError, UnknownTopicError
+from millstream.log.errors import LogError, RetriableError, TopicExistsError, UnknownTopicError
 from millstream.log.interface import Isolation
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
-from .errors import raised_as_ours
+from .errors import error_of, raised_as_ours
 from .own_thread import OwnThread
 from .retrying import asked_again, patiently
 
@@ -39,6 +39,7 @@ _LIBRDKAFKA = logging.getLogger("millstream.log.librdkafka")
 T = TypeVar("T")
 
 _ANSWER_S = 30.0
+_TRY_S = 3.0
 _SEEN_WITHIN_S = 15.0
 """How long a broker may take to know of a topic that another has created or deleted."""
 _ASK_AGAIN_S = 0.02
@@ -54,12 +55,15 @@ class KafkaAdmin:
     def __init__(self, settings: Mapping[str, Any], url: str) -> None:
         self._url = url
         self._thread = OwnThread("millstream-kafka-admin")
+        self._refused: LogError | None = None
         with raised_as_ours(url):
-            self.client = AdminClient({**settings, "logger": _LIBRDKAFKA})
+            own = {"logger": _LIBRDKAFKA, "error_cb": self._failed}
+            self.client = AdminClient({**settings, **own})
 
     async def reach(self, within_s: float) -> None:
-        """Raises LogUnavailableError, LogTimeoutError when nobody answers."""
-        ask = partial(self._names, within_s)
+        """Raises LogUnavailableError, LogTimeoutError when nobody answers, AuthenticationError when
+        the servers do not let this user in."""
+        ask = partial(self._names, _TRY_S)
         await self._thread.run(partial(patiently, ask, within_s))
 
     async def names(self) -> list[str]:
@@ -68,8 +72,26 @@ class KafkaAdmin:
         return await self._thread.run(partial(patiently, ask))
 
     def _names(self, timeout_s: float) -> list[str]:
-        with raised_as_ours(self._url):
-            return sorted(self.client.list_topics(timeout=timeout_s).topics)
+        try:
+            with raised_as_ours(self._url):
+                found = sorted(self.client.list_topics(timeout=timeout_s).topics)
+        except RetriableError as error:
+            # librdkafka goes on trying, in vain, and tells elsewhere why.
+            self._hear()
+            if self._refused is not None:
+                raise self._refused from error
+            raise
+        self._refused = None
+        return found
+
+    def _hear(self) -> None:
+        """Take what librdkafka has to tell since the last time; it calls back from here only."""
+        while self.client.poll(0):
+            pass
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:
+            self._refused = error_of(error, self._url)
 
     async def create(
         self, name: str, partitions: int, config: Mapping[str, SettingValue] | None
@@ -173,6 +195,7 @@ class KafkaAdmin:
         """Kafka's ListOffsets: offset (-1 for none) and timestamp of each."""
         if not wanted:
             return {}
+        self._hear()
         asked = self.client.list_offsets(
             {Place(tp.topic, tp.partition): spec for tp, spec in wanted.items()},
             isolation_level=_ISOLATION[isolation],
