@@ -18,6 +18,8 @@ from millstream.log import (
     UnknownTransactionalIdError,
 )
 from millstream.log.broker.producer_ids import ProducerIds
+from millstream.log.broker.txn_log import TransactionLog
+from millstream.log.broker.txn_records import TransactionMetadata
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.record import ProducerDescription
@@ -390,6 +392,37 @@ def test_a_time_out_while_producer_ids_run_out(monkeypatch: pytest.MonkeyPatch) 
         assert await values(log, T0) == [b"open"]
 
     with_log(body, clock=clock, config={"flush.threads": 2})
+
+
+def test_a_transaction_that_began_while_others_timed_out_is_not_aborted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its id was late when the time-outs were looked at; that transaction was committed since."""
+    clock = FakeClock()
+    may_go_on = asyncio.Event()
+    write_durably = TransactionLog.write_durably
+
+    async def slow_for_a(self: TransactionLog, metadata: TransactionMetadata) -> None:
+        if metadata.transactional_id == "a":
+            await may_go_on.wait()
+        await write_durably(self, metadata)
+
+    async def body(log: EmbeddedLog) -> None:
+        await open_one(log, "a")
+        alive = await open_one(log, "b")
+        monkeypatch.setattr(TransactionLog, "write_durably", slow_for_a)
+        clock.advance(60_000)
+        await settled()  # the abort of "a" has begun and waits for the disk
+        await alive.commit_transaction()
+        await alive.begin_transaction()
+        await alive.send_batch("t", [b"next"])
+        may_go_on.set()
+        await settled()
+        await alive.commit_transaction()
+        assert await values(log, T0) == [b"open", b"next"]
+        assert log._broker.transactions.stats().timed_out == 1
+
+    with_log(body, clock=clock)
 
 
 def test_a_commit_that_failed_before_the_commit_point_still_times_out() -> None:

@@ -187,6 +187,8 @@ class TransactionCoordinator:
         late = [each for each, deadline in self._deadlines.items() if deadline <= now_ms]
         for transactional_id in late:
             await self._reserve_producer_id()
+            if self._deadlines.get(transactional_id, now_ms + 1) > now_ms:
+                continue  # it was ended while this waited, and maybe another began
             known = self.table.get(transactional_id)
             if (
                 transactional_id in self._ending
