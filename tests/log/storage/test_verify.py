@@ -15,6 +15,7 @@ from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.verify import log_size_bytes, verify_log
 from millstream.log.testing.fake_clock import FakeClock
 from shared.damage import FOLDER, copy_of, errors, files_of, whole_log
+from shared.log_sweep import CONFIG
 
 WHOLE = whole_log()
 PATHS = [path for path, node in files_of(WHOLE) if node.content]
@@ -166,6 +167,46 @@ def test_files_that_disagree(name: str) -> None:
         assert found  # its first batch lies before it
         return
     assert any(expected in each for each in found), found
+
+
+CHECKPOINTS = ("recovery-point-offset-checkpoint", "replication-offset-checkpoint")
+
+
+def follow(advice: str, path: str, files: MemoryFiles) -> None:
+    """Remove what the advice says."""
+    stem = path.rpartition(".")[0]
+    gone = [f"{FOLDER}/.kafka_cleanshutdown"]
+    if advice.startswith("Remove the file"):
+        gone += [path]
+    elif advice.startswith("Remove the index files of the segment "):
+        gone += [f"{stem}.index", f"{stem}.timeindex", f"{stem}.txnindex"]
+    elif "or give up the records from there on: remove " in advice:
+        gone += [f"{FOLDER}/{name}" for name in CHECKPOINTS]
+    else:
+        assert advice == "Open and close the log"
+    for each in gone:
+        if files.exists(each):
+            files.remove(each)
+
+
+@pytest.mark.parametrize("kind", [".log", ".index", ".timeindex", ".txnindex", ".snapshot"])
+@settings(max_examples=12)
+@given(data=st.data())
+def test_who_follows_the_advice_has_a_sound_log(kind: str, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(of_kind(kind)))
+    files = copy_of(WHOLE)
+    found = content(files, path)
+    at = data.draw(st.integers(0, len(found) - 1))
+    found[at:] = data.draw(st.sampled_from([b"", b"\xff" * (len(found) - at)]))
+    for each in errors(files):
+        follow(each.advice, each.path, files)
+
+    async def open_and_close() -> None:
+        async with open_log_on(files, FOLDER, config=CONFIG):
+            pass
+
+    asyncio.run(open_and_close())
+    assert errors(files) == []
 
 
 LEFT = {
