@@ -190,7 +190,7 @@ class Membership:
             await self._revoke(list(self._assigned))
         if self._has_left:
             return  # the consumer was closed meanwhile
-        self._topics = topics
+        self._topics = self._selection.topics(self._broker.partitions)  # others by now, perhaps
         self._must_join = False
         loop = asyncio.get_running_loop()
         self._joining = loop.create_task(self._join())
@@ -269,7 +269,10 @@ class Membership:
             self._assign(self._assigned)
 
     async def _give_up_lost(self) -> None:
-        """The group went on without this member: its partitions belong to others already."""
+        """The group went on without this member: its partitions belong to others already, and so
+        do those that a join was answered with which nobody has taken over yet."""
+        joining, self._joining = self._joining, None
+        await stopped(joining)
         self._is_lost = False
         self._forget_member()
         lost, self._assigned = self._assigned, []

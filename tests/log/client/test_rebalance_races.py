@@ -1,0 +1,94 @@
+"""What happens between two steps of a rebalance."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from millstream.log import TopicPartition
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.testing.fake_clock import FakeClock
+from shared.logs import settled, with_log
+
+COOPERATIVE = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "enable.auto.commit": "false",
+}
+
+
+async def filled(log: EmbeddedLog, partitions: int) -> None:
+    await log.create_topic("t", partitions=partitions)
+    async with log.producer() as producer:
+        for number in range(partitions):
+            await producer.send_batch("t", [b"x"] * 20, partition=number)
+
+
+def test_an_assignment_of_a_membership_that_is_over_is_not_taken() -> None:
+    """The rebalance ended while the owner worked, and it worked for too long: the partitions belong
+    to others. It read them once more, and in a transaction could have committed for them."""
+    clock = FakeClock()
+
+    async def body(log: EmbeddedLog) -> None:
+        await filled(log, 2)
+        slow = log.consumer("t", group="g", config={**COOPERATIVE, "max.poll.interval.ms": 10_000})
+        other = log.consumer("t", group="g", config=COOPERATIVE)
+        assert len(await slow.poll(0, 1)) == 1
+        joining = asyncio.create_task(other.poll(1000, 1))
+        await settled()
+        assert len(await slow.poll(0, 1)) == 1, "it goes on meanwhile"
+        await joining
+        for _ in range(5):
+            clock.advance(3_000)
+            await settled()
+        for _ in range(3):
+            await other.poll(0, 1)
+            await settled()
+        assert len(other.assignment()) == 2
+        assert await slow.poll(0, 1) == []
+        assert slow.assignment() == set()
+
+    with_log(body, clock=clock)
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_a_topic_made_while_partitions_are_given_up_is_joined_with(strategy: str) -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("a-1")
+        consumer = log.consumer(group="g", config={"partition.assignment.strategy": strategy})
+
+        async def on_revoked(_: object) -> None:
+            await log.create_topic("a-3", exist_ok=True)
+
+        await consumer.subscribe(pattern=re.compile("a-.*"), on_revoked=on_revoked)
+        await consumer.poll(0)
+        await log.create_topic("a-2")
+        if strategy == "cooperative-sticky":
+            await log.delete_topic("a-1")  # something to give up
+        for _ in range(3):
+            await consumer.poll(0)
+            await settled()
+        assert {"a-2", "a-3"} <= {each.topic for each in consumer.assignment()}
+
+    with_log(body)
+
+
+def test_subscribing_anew_while_partitions_are_given_up() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        for name in "tuv":
+            await log.create_topic(name)
+        consumer = log.consumer(group="g")
+
+        async def on_revoked(_: object) -> None:
+            await consumer.subscribe(["v"])
+
+        await consumer.subscribe(["t"], on_revoked=on_revoked)
+        await consumer.poll(0)
+        await consumer.subscribe(["u"], on_revoked=on_revoked)
+        for _ in range(3):
+            await consumer.poll(0)
+            await settled()
+        assert consumer.assignment() == {TopicPartition("v", 0)}
+
+    with_log(body)
