@@ -92,3 +92,37 @@ def test_subscribing_anew_while_partitions_are_given_up() -> None:
         assert consumer.assignment() == {TopicPartition("v", 0)}
 
     with_log(body)
+
+
+def test_resuming_wakes_a_poll_that_had_nothing_to_read() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await filled(log, 1)
+        consumer = log.consumer("t")
+        assert len(await consumer.poll(0, 1)) == 1
+        first = TopicPartition("t", 0)
+        await consumer.seek(first, 5)
+        consumer.pause(first)
+        polling = asyncio.create_task(consumer.poll(10_000, 1))
+        await settled()
+        consumer.resume(first)
+        assert [each.offset for each in await asyncio.wait_for(polling, 5)] == [5]
+
+    with_log(body)
+
+
+def test_a_seek_is_not_overtaken_by_a_committed_offset_that_came_late() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await filled(log, 1)
+        first = TopicPartition("t", 0)
+        producer = log.producer(transactional_id="x")
+        await producer.begin_transaction()
+        await producer.send_offsets({first: 3}, group="g")
+        consumer = log.consumer("t", group="g")
+        polling = asyncio.create_task(consumer.poll(10_000, 1))  # waits for the transaction
+        await settled()
+        await consumer.seek(first, 7)
+        await producer.commit_transaction()
+        assert [each.offset for each in await polling] == [7]
+        await producer.close()
+
+    with_log(body)

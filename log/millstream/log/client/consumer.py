@@ -168,14 +168,14 @@ class EmbeddedConsumer:
     async def _fetch_or_wake(self, wait_ms: int) -> dict[TopicPartition, OffsetOutOfRangeError]:
         """Wait for records, but no longer than until the group or the owner wants something."""
         loop = asyncio.get_running_loop()
-        woken = loop.create_task(self._wake.wait())
-        tasks: list[asyncio.Task[object]] = [woken]
+        tasks: list[asyncio.Task[object]] = [loop.create_task(self._wake.wait())]
+        fetching = None
         if self._fetcher.can_fetch:
             fetching = loop.create_task(self._fetcher.fetch(wait_ms))
             tasks.append(fetching)
         try:
             await asyncio.wait(tasks, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            if self._fetcher.can_fetch and fetching.done():
+            if fetching is not None and fetching.done():
                 return fetching.result()
         finally:
             for task in tasks:
@@ -189,13 +189,14 @@ class EmbeddedConsumer:
         missing = self._fetcher.without_position()
         if not missing:
             return
-        committed = await self.committed(missing) if self._group is not None else {}
-        for partition in missing:
-            found = committed.get(partition)
-            if not self._fetcher.is_assigned(partition):
-                continue
-            offset = found.offset if found is not None else self._reset_offset(partition)
-            self._fetcher.seek(partition, offset)
+        committed: dict[TopicPartition, OffsetAndMetadata | None] = dict.fromkeys(missing)
+        if self._group is not None:
+            committed = await self.committed(missing)
+        for partition in self._fetcher.without_position():  # some may have been sought meanwhile
+            if partition in committed:
+                found = committed[partition]
+                offset = found.offset if found is not None else self._reset_offset(partition)
+                self._fetcher.seek(partition, offset)
 
     def _reset_offset(self, partition: TopicPartition) -> int:
         if self._reset == "earliest":
