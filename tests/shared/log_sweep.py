@@ -33,6 +33,7 @@ from millstream.log.testing.sim_files import (
     SimFiles,
     disk_error,
 )
+from shared.sweeping import noting
 
 FOLDER = "log"
 IN = TopicPartition("in", 0)
@@ -280,19 +281,16 @@ def run_workload(files: SimFiles, promises: Promises, *, durability: str = "fsyn
     run_until_crash(files, work)
 
 
-def sweep(*, step: int = 1, all_of_them: bool = False) -> int:
+def sweep(*, step: int = 1, offset: int = 0, all_of_them: bool = False) -> int:
     """Stop at every `step`-th write operation; returns the number of disks that were checked."""
     checked = 0
-    for point in range(0, crash_points(), step):
+    for point in range(offset, crash_points(), step):
         files, promises = SimFiles(crash_at=point), Promises()
         run_workload(files, promises)
         assert files.crashed
         for number, disk in enumerate(disks_after(files, point, all_of_them=all_of_them)):
-            try:
+            with noting(f"crash at write {point}, disk {number}: {files.operations[-1]}"):
                 recovered(disk, promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"crash at write {point}, disk {number}: {files.operations[-1]}")
-                raise
             checked += 1
     return checked
 
@@ -303,9 +301,20 @@ def sweep_kills(*, step: int = 1) -> int:
     for point in range(0, crash_points(durability="os"), step):
         files, promises = SimFiles(crash_at=point), Promises()
         run_workload(files, promises, durability="os")
-        recovered(files.restart(), promises, durability="os")
+        with noting(f"killed at write {point}: {files.operations[-1]}"):
+            recovered(files.restart(), promises, durability="os")
         checked += 1
     return checked
+
+
+def failing_at(kind: Literal["EIO", "ENOSPC"], point: int) -> SimFiles:
+    """A disk whose write operation with this number fails, once."""
+
+    def fail(operation: Operation) -> OSError | None:
+        due = operation.is_write and operation.write_number == point
+        return disk_error(kind, operation.path) if due else None
+
+    return SimFiles(on_operation=fail)
 
 
 def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
@@ -313,13 +322,7 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
     acknowledged before and after it holds, also when the power fails next."""
     checked = 0
     for point in range(0, crash_points(), step):
-        promises = Promises()
-
-        def fail(operation: Operation, point: int = point) -> OSError | None:
-            due = operation.is_write and operation.write_number == point
-            return disk_error(kind, operation.path) if due else None
-
-        files = SimFiles(on_operation=fail)
+        files, promises = failing_at(kind, point), Promises()
 
         async def work(files: SimFiles = files, promises: Promises = promises) -> None:
             with suppress(LogError):
@@ -329,11 +332,8 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
         run_until_crash(files, work)
         files.on_operation = None
         for disk in (files.restart(), files.after_crash("dropped", "dropped")):
-            try:
+            with noting(f"{kind} at write {point}"):
                 recovered(disk, promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"{kind} at write {point}: {files.operations[point]}")
-                raise
         checked += 1
     return checked
 
@@ -357,11 +357,8 @@ def sweep_recovery(*, step: int = 1, inner_step: int = 1) -> int:
             run_until_crash(disk, only_open)
             if not disk.crashed:
                 break
-            try:
+            with noting(f"crash at write {point}, and at write {inner} of the recovery"):
                 recovered(disk.after_crash("mixed", "mixed", seed=inner), promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"crash at write {point}, and at write {inner} of the recovery")
-                raise
             checked += 1
             inner += inner_step
     return checked
