@@ -154,6 +154,14 @@ DAMAGE = {
         replace("log/producer-id-block", b"2000", b"1"),
         "the largest producer id in use",
     ),
+    "producer ids that are used up": (
+        replace("log/producer-id-block", b"2000", b"%d" % (2**63 - 1)),
+        "the largest producer id in use",
+    ),
+    "a producer id that nobody could read": (
+        replace("log/producer-id-block", b"2000", b"2" * 5000),
+        "the largest producer id in use",
+    ),
 }
 
 

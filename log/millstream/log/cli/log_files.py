@@ -45,7 +45,7 @@ def verify(folder: str, records: bool, as_json: bool) -> None:
     Ends with 0 when there is no error, 1 when there is one, 2 when DIR holds no log.
     """
     from millstream.log.storage.files import ReadOnlyFiles
-    from millstream.log.storage.layout import META_PROPERTIES
+    from millstream.log.storage.layout import META_PROPERTIES, TOPICS_FILE
     from millstream.log.storage.verify import log_size_bytes, verify_log
 
     files = ReadOnlyFiles()
@@ -53,8 +53,8 @@ def verify(folder: str, records: bool, as_json: bool) -> None:
     if not files.exists(folder) or not files.is_dir(folder):
         fail(f"There is no directory {folder}.", 2)
     names = files.list_dir(folder)
-    if META_PROPERTIES not in names and "topics.json" not in names:
-        fail(f"{folder} holds no log: neither {META_PROPERTIES} nor topics.json is in it.", 2)
+    if META_PROPERTIES not in names and TOPICS_FILE not in names:
+        fail(f"{folder} holds no log: neither {META_PROPERTIES} nor {TOPICS_FILE} is in it.", 2)
     counts = {"error": 0, "notice": 0}
     started = time.monotonic()
     with reported_errors(), _locked(files, folder):

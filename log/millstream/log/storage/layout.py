@@ -3,7 +3,7 @@
 LOG DIR/
     .lock  meta.properties  .kafka_cleanshutdown
     recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
-    cleaner-offset-checkpoint
+    cleaner-offset-checkpoint  topics.json  producer-id-block (these two are Millstream's own)
     TOPIC-PARTITION/
         00000000000000000000.log         record batches; the number is the base offset
         00000000000000000000.index       offset -> position, sparse
@@ -32,11 +32,13 @@ __all__ = [
     "LOG_START_OFFSETS",
     "META_PROPERTIES",
     "PARTITION_METADATA",
+    "PRODUCER_ID_FILE",
     "RECOVERY_POINTS",
     "REPLICATION_OFFSETS",
     "SNAPSHOT",
     "SWAP",
     "TIME_INDEX",
+    "TOPICS_FILE",
     "TXN_INDEX",
     "offset_file",
     "offset_of",
@@ -60,6 +62,8 @@ RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_START_OFFSETS = "log-start-offset-checkpoint"
 REPLICATION_OFFSETS = "replication-offset-checkpoint"
 CLEANER_OFFSETS = "cleaner-offset-checkpoint"
+TOPICS_FILE = "topics.json"
+PRODUCER_ID_FILE = "producer-id-block"
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 PARTITION_METADATA = "partition.metadata"
 

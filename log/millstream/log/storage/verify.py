@@ -33,9 +33,11 @@ from .layout import (
     LOG_START_OFFSETS,
     META_PROPERTIES,
     PARTITION_METADATA,
+    PRODUCER_ID_FILE,
     RECOVERY_POINTS,
     REPLICATION_OFFSETS,
     STRAY,
+    TOPICS_FILE,
     partition_of,
 )
 from .verify_batches import OnBytes, ignore_bytes
@@ -44,8 +46,6 @@ from .verify_partition import NEXT_OPENING, PartitionCheck, PartitionFacts
 __all__ = ["Finding", "log_size_bytes", "verify_log"]
 
 CHECKPOINTS = (RECOVERY_POINTS, LOG_START_OFFSETS, REPLICATION_OFFSETS, CLEANER_OFFSETS)
-TOPICS_FILE = "topics.json"
-PRODUCER_ID_FILE = "producer-id-block"
 RESTORE_FILE = "Restore it from a backup"
 NAMES = {LOCK, META_PROPERTIES, CLEAN_SHUTDOWN, TOPICS_FILE, PRODUCER_ID_FILE, *CHECKPOINTS}
 NONE = -1
@@ -146,7 +146,7 @@ class _LogCheck:
                     yield error(path, NONE, f"it does not name {each}", RESTORE_FILE)
 
     def _read_topics(self) -> Iterator[Finding]:
-        # The table of topics is the broker's: the one thing here that is not the storage's own.
+        # The table of topics is the broker's, as the file of producer ids: the rest is storage's.
         from millstream.log.broker.topics import TopicTable
 
         path = f"{self._folder}/{TOPICS_FILE}"
@@ -188,11 +188,16 @@ class _LogCheck:
 
     def _check_producer_ids(self) -> Iterator[Finding]:
         """An id that came back would make a new producer's batches look like duplicates."""
+        from millstream.log.broker.producer_ids import block_start
+
         path = f"{self._folder}/{PRODUCER_ID_FILE}"
         used = self._producer_id_max
         data = self._files.read_whole(path) if self._files.exists(path) else b"0\n"
-        text = data.decode("ascii", "replace")
-        if not (text.endswith("\n") and text[:-1].isdigit()) or int(text) <= used:
+        try:
+            start = block_start(data)
+        except ValueError:
+            start = NONE
+        if start <= used or data != b"%d\n" % start:
             what = f"it must hold one number, above {used}, the largest producer id in use"
             yield error(path, NONE, what, f"Write one there, such as {used + 1_000_000}")
 
