@@ -73,7 +73,7 @@ def test_a_decided_transaction_is_finished(commit: bool, monkeypatch: pytest.Mon
             await (producer.commit_transaction if commit else producer.abort_transaction)()
         with pytest.raises(StorageError):
             await producer.begin_transaction()
-        with pytest.raises(StorageError, match="Opening the log again finishes it"):
+        with pytest.raises(StorageError, match="It is tried again by itself"):
             await log.producer(transactional_id="x").begin_transaction()
 
     async def look(log: EmbeddedLog) -> None:

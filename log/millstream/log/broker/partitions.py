@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
@@ -167,6 +168,14 @@ class Partitions:
         """The partition; raises UnknownTopicError."""
         self._check_open()
         return self._catalog.partition(topic_partition)
+
+    def existing(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
+        """Those of them that were not deleted, in order."""
+        found = []
+        for topic_partition in sorted(topic_partitions):
+            with suppress(UnknownTopicError):
+                found.append(self.partition(topic_partition))
+        return found
 
     def append(self, topic_partition: TopicPartition, batch: bytes) -> AppendInfo:
         """Append a batch to the page cache. `durable` waits for it to be acknowledged.
