@@ -14,6 +14,7 @@ from millstream.log.broker.offset_coordinator import OffsetCoordinator
 from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.errors import LogError
 from shared.group_sweep import sweep
+from shared.offset_mutations import aborted_offsets_count_after_a_restart
 
 Patch = pytest.MonkeyPatch
 
@@ -44,15 +45,6 @@ def tombstones_are_not_written(patch: Patch) -> None:
                 self._offsets._committed.get(group, {}).pop(key[1], None)
 
     patch.setattr(OffsetCoordinator, "_forget", forget)
-
-
-def aborted_offsets_count_after_a_restart(patch: Patch) -> None:
-    original = OffsetLoader._end
-
-    def end(self: Any, producer_id: int, *, commit: bool) -> None:
-        original(self, producer_id, commit=True)
-
-    patch.setattr(OffsetLoader, "_end", end)
 
 
 def transactions_count_when_they_began(patch: Patch) -> None:
