@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from millstream.log import TopicPartition
+
 from .case import Case, Rules
 from .compaction_checks import compaction_keeps_what_counts
 from .group_checks import (
@@ -29,7 +31,7 @@ from .record_checks import (
     transactions_are_atomic,
     what_was_read_stays,
 )
-from .snapshot import Row
+from .snapshot import Row, Snapshot
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
     nothing_is_invented,
@@ -79,6 +81,21 @@ def settle(case: Case) -> None:
             txn.outcome = "committed"
         elif txn.commit_tried == NEVER or would_be_there:
             txn.outcome = "aborted"
+
+
+def forgive(history: History, snapshot: Snapshot) -> None:
+    """A power loss with durability="os": each partition counts up to where it is as it was."""
+    there = {
+        (*partition, row.offset): row.number
+        for partition, each in snapshot.partitions.items()
+        for row in each.rows()
+    }
+    ends: dict[TopicPartition, int] = {}
+    for (topic, number, offset), known in sorted(history.places.items()):
+        partition = TopicPartition(topic, number)
+        if there.get((topic, number, offset)) != known:
+            ends.setdefault(partition, offset)
+    history.forgive({each: ends.get(each, NEVER) for each in snapshot.partitions})
 
 
 def delivered_fits(
