@@ -126,14 +126,14 @@ def fail(message: str, exit_code: int = 1) -> NoReturn:
     sys.exit(exit_code)
 
 
-def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     """`NAME=VALUE` arguments of an option; a usage error when one is something else."""
-    found = {}
+    found = []
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.UsageError(f"{option} {text!r}: write NAME=VALUE.")
-        found[name.strip()] = value.strip()
+        found.append((name.strip(), value))
     return found
 
 

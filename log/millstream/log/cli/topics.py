@@ -77,7 +77,7 @@ def create(
     millstream topics create orders --partitions 4
     millstream topics create latest --config cleanup.policy=compact
     """
-    config = pairs("--config", configs)
+    config = dict(pairs("--config", configs))
 
     async def work(log: Log) -> tuple[TopicDescription, bool]:
         there = topic in await log.topics()
@@ -158,7 +158,7 @@ def alter(
     millstream topics alter orders --config retention.ms=3600000 --delete-config segment.ms
     millstream topics alter orders --partitions 8
     """
-    config: dict[str, str | None] = {**pairs("--config", configs), **dict.fromkeys(resets)}
+    config: dict[str, str | None] = {**dict(pairs("--config", configs)), **dict.fromkeys(resets)}
     if not config and partitions is None:
         raise click.UsageError("Nothing to change: give --partitions, --config or --delete-config.")
 
