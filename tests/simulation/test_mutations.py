@@ -21,7 +21,7 @@ from millstream.log.storage.producer_state import ProducerState
 from shared.offset_mutations import offsets_outside_the_transaction
 from simulation.simulation import simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 Patch = pytest.MonkeyPatch
 SEEDS = 300
