@@ -14,6 +14,7 @@ from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.metrics import FAMILIES
 from millstream.log.metrics_text import Family, histogram_text, metric_text
 from millstream.log.open import open_log_on
+from millstream.log.server.metrics_http import serve_metrics
 from millstream.log.storage.partition import Partition
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
@@ -158,6 +159,32 @@ def test_the_size_is_told_without_opening_files(monkeypatch: pytest.MonkeyPatch)
             assert found["millstream_log_segments", ("t", "0")] == 5
             assert found["millstream_log_size_bytes", ("t", "0")] > 4000
             assert opened == []
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_does_not_tell_sizes() -> None:
+    def fail(operation: Operation) -> OSError | None:
+        due = operation.kind == "size" and "/t-0/" in operation.path
+        return disk_error("EIO", operation.path) if due else None
+
+    async def main() -> None:
+        files = SimFiles()
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            await log.create_topic("t", config={"segment.bytes": 1024})
+            async with log.producer() as producer:
+                for _ in range(5):
+                    await producer.send("t", b"." * 800)
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            files.on_operation = fail
+            async with serve_metrics([log.metrics], "127.0.0.1:0") as address:
+                reader, writer = await asyncio.open_connection(*address.rsplit(":", 1))
+                writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"Partition t-0" in answer
+            files.on_operation = None
 
     asyncio.run(main())
 

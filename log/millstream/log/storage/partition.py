@@ -165,16 +165,6 @@ class Partition(ShrinkingPartition):
         """Producer id -> epoch, of every transaction that is open here."""
         return self._producers.open_epochs()
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its batches. Raises OSError: the disk does not tell."""
-        return sum(segment.size_bytes for segment in self._segments)
-
-    @property
-    def segment_count(self) -> int:
-        """How many segments it has."""
-        return len(self._segments)
-
     def describe_producers(self) -> list[ProducerDescription]:
         """What is remembered of every producer that wrote here, by id."""
         return self._producers.describe()
