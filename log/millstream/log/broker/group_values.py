@@ -72,7 +72,7 @@ class Reply(NamedTuple):
 
 
 class Member:
-    """One member. `deadline_ms`: when its session is over, unless it is heard of.
+    """One member. `deadline_ms`: when its session is over, unless it is heard of or waits.
 
     It is `joining` while it waits for the next generation, `owes_sync` until it asked for its
     assignment in this one, `syncing` while it waits for that.
@@ -91,6 +91,11 @@ class Member:
     @property
     def member_id(self) -> str:
         return self.request.member_id
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for an answer; as in Kafka its session does not end meanwhile."""
+        return self.joining or self.syncing
 
     @property
     def is_static(self) -> bool:
