@@ -52,10 +52,10 @@ def test_who_stops_waiting_before_it_knows_its_id_is_gone() -> None:
         await groups.join_group("g", request())
         waiting = asyncio.create_task(groups.join_group("g", request()))
         await settled()
-        assert len(groups.get("g").members) == 2  # type: ignore[union-attr]
+        assert len(groups.get("g").members) == 2
         waiting.cancel()
         await settled()
-        assert len(groups.get("g").members) == 1  # type: ignore[union-attr]
+        assert len(groups.get("g").members) == 1
 
     with_log(body)
 

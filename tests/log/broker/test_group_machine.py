@@ -88,8 +88,8 @@ def test_a_rebalance_waits_for_everybody() -> None:
             group.heartbeat(member, generation, 0)
         group.join(request(member), 0)
     joined = results(group)
-    assert {each.generation for each in joined.values()} == {generation + 1}  # type: ignore[attr-defined]
-    assert [member for member, result in joined.items() if result.members] == ["a"]  # type: ignore[attr-defined]
+    assert {each.generation for each in joined.values()} == {generation + 1}
+    assert [member for member, result in joined.items() if result.members] == ["a"]
 
 
 def test_who_does_not_come_is_left_behind() -> None:
@@ -215,7 +215,7 @@ def test_assignors_are_voted_on() -> None:
         group.join(request("e")._replace(protocols=()), 0)
     group.let_time_pass(10)
     group.let_time_pass(20)
-    assert {each.protocol for each in results(group).values()} == {"roundrobin"}  # type: ignore[attr-defined]
+    assert {each.protocol for each in results(group).values()} == {"roundrobin"}
 
 
 def test_commits_are_fenced() -> None:
