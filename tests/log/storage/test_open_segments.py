@@ -69,6 +69,36 @@ def test_few_files_are_open(tmp_path: Path, durability: str) -> None:
     assert (open_descriptors() or 0) == before
 
 
+@pytest.mark.parametrize("gone", ["nothing", "checkpoints", "snapshots"])
+def test_few_files_are_open_during_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    files, root = RealFiles(), str(tmp_path / "log")
+    log_dir, partition = new_partition(files, root)
+    for number in range(COUNT):
+        partition.append(batch([text(number)]), NOW_MS)
+        if number == COUNT // 2:
+            flush(partition)
+            log_dir.checkpoint()
+    flush(partition)
+    log_dir.close(clean=False)
+    for path in tmp_path.rglob("*checkpoint" if gone == "checkpoints" else "*.snapshot"):
+        if gone != "nothing":
+            path.unlink()
+    most = (open_descriptors() or 0) + FILES_OF_A_SEGMENT + SLACK
+    original = os.open
+
+    def counting(path: str, *arguments: int) -> int:
+        assert (open_descriptors() or 0) <= most
+        return original(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", counting)
+        log_dir = open_log(files, root)
+    assert values(log_dir.partitions[PARTITION]) == [text(number) for number in range(COUNT)]
+    log_dir.close()
+
+
 def test_what_is_not_synced_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handle that is opened anew after a failed write-back would not hear of the failure."""
     files, root = RealFiles(), str(tmp_path / "log")

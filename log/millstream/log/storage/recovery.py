@@ -119,6 +119,7 @@ class Recovery:
             if scanned.segment is not kept[-1]:
                 scanned.segment.seal()
             scanned.segment.fsync()
+            scanned.segment.close()  # there may be more than a process may have open
         self.files.fsync_dir(self.folder)
         return kept
 
@@ -154,6 +155,7 @@ class Recovery:
                 scanned.valid_bytes = position + header.size_bytes
         except CorruptRecordError as error:
             self.problem = f"{segment.path} from position {scanned.valid_bytes} on: {error}"
+        segment.close()
 
     def _cut(self) -> None:
         last = self.scanned[-1]
