@@ -221,6 +221,7 @@ class GroupCoordinator:
             before = dict(group.members)
             group.let_time_pass(now_ms)
             for member_id in before.keys() - group.members.keys():
+                self._on_rebalance.pop(member_id, None)
                 event(
                     "member timed out",
                     logging.WARNING,
