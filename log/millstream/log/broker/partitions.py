@@ -103,10 +103,13 @@ class Partitions:
             if exist_ok and name in self._catalog.topics:
                 return self._catalog.topics.get(name)
             self._catalog.topics.check_absent(name)
-            now_ms = self.clock.wall_ms()
-            await self._threads.run(lambda: self._catalog.create(topic, now_ms))
-            self._tell_of_topics()
+            await to_the_end(self._create(topic))
         return topic
+
+    async def _create(self, topic: Topic) -> None:
+        now_ms = self.clock.wall_ms()
+        await self._threads.run(lambda: self._catalog.create(topic, now_ms))
+        self._tell_of_topics()
 
     async def alter_topic(
         self,
@@ -120,17 +123,17 @@ class Partitions:
             self._check_open()
             before = self._catalog.topics.get(name)
             topic = before.altered(config, partitions)
-            await to_the_end(self._alter(topic))
-            if topic.partitions > before.partitions:
-                for listener in list(self.on_partitions_added):
-                    listener(name)
+            await to_the_end(self._alter(before, topic))
         return topic
 
-    async def _alter(self, topic: Topic) -> None:
+    async def _alter(self, before: Topic, topic: Topic) -> None:
         now_ms = self.clock.wall_ms()
         await self._threads.run(lambda: self._catalog.alter(topic, now_ms))
         for topic_partition in topic.topic_partitions():
             self._catalog.partition(topic_partition).config = topic.config
+        if topic.partitions > before.partitions:
+            for listener in list(self.on_partitions_added):
+                listener(topic.name)
 
     async def topic_to_write(self, name: str) -> Topic:
         """The topic; created now when it is not there and `auto.create.topics.enable` allows it."""
@@ -144,7 +147,6 @@ class Partitions:
         async with self._changing:
             self._check_open()
             await to_the_end(self._delete(self._catalog.topics.get(name)))
-            self._tell_of_topics()
 
     def _tell_of_topics(self) -> None:
         for listener in list(self.on_topics_changed):
@@ -158,6 +160,7 @@ class Partitions:
             self.flusher.forget(topic_partition, gone)
             self._waiting.wake(topic_partition)
             self._traffic.pop(topic_partition, None)
+        self._tell_of_topics()
         await self.flusher.settle(set(topic.topic_partitions()))
         await self.release(set(topic.topic_partitions()))
         await self._threads.run(lambda: self._catalog.remove(topic, detached))
