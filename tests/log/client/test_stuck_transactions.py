@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -155,6 +155,35 @@ def test_a_disk_that_stays_full_is_asked_more_and_more_seldom() -> None:
         assert await values(log, T0) == [b"1"]
 
     with_disk(body, Disk())
+
+
+def test_a_full_disk_can_be_opened_though_an_id_is_to_be_forgotten() -> None:
+    clock, disk = FakeClock(), Disk()
+
+    async def opened(body: Callable[[EmbeddedLog], Awaitable[None]]) -> None:
+        async with open_log_on(disk, "log", config={"flush.threads": 0}, clock=clock) as log:
+            await body(log)
+
+    async def commit(log: EmbeddedLog) -> None:
+        async with log.producer(transactional_id="x") as producer, producer.transaction():
+            await producer.send_batch("t", [b"1"])
+
+    async def look(log: EmbeddedLog) -> None:
+        assert await values(log, T0) == [b"1"]
+        await settled()
+        assert disk.refusals == 1
+        assert [each.transactional_id for each in await log.transactions()] == ["x"]
+        disk.on_operation = None
+
+    async def forgotten(log: EmbeddedLog) -> None:
+        await settled()
+        assert await log.transactions() == []
+
+    asyncio.run(opened(commit))
+    clock.advance(8 * 86_400_000)
+    disk.refuse("ENOSPC", grows("__transaction_state-0"))
+    asyncio.run(opened(look))
+    asyncio.run(opened(forgotten))
 
 
 def test_a_partition_that_failed_is_not_asked_again() -> None:

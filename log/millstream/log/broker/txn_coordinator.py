@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConcurrentTransactionsError, UnknownTopicError
+from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
 from millstream.log.events import event
 from millstream.log.record import TopicPartition
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from millstream.log.stats import TransactionsStats
 
 __all__ = ["TransactionCoordinator"]
+
+logger = logging.getLogger("millstream.log")
 
 COORDINATOR_EPOCH = 0
 """One node coordinates for ever; there is no second coordinator to fence."""
@@ -230,7 +232,10 @@ class TransactionCoordinator:
     async def recover(self) -> None:
         """Read the state, finish what was prepared, abort what was open."""
         await TransactionRecovery(self._log, self._partitions, self, self._clock).run()
-        self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
+        try:
+            self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
+        except StorageError as error:  # a full disk: no reason not to open the log
+            logger.warning("Idle transactional ids are kept for now: %s", error)
 
     async def abort(self, metadata: TransactionMetadata) -> tuple[int, int]:
         """Abort what is fenced, or recovery found open; it has the partitions and the epoch."""
