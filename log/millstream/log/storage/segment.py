@@ -25,7 +25,7 @@ from millstream.log.limits import FIND_BYTES, WALK_BYTES
 
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
-from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
+from .layout import CLEANED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
 from .offset_index import OffsetIndex
 from .stored_entries import StoredEntries
 from .time_index import TimeIndex
@@ -276,6 +276,18 @@ class Segment:
         self.index.seal()
         self.time_index.seal()
         self.txn_index.seal()
+
+    def replace_indexes(self) -> None:
+        """Write indexes that were built anew, durably, and only then in the place of the old: those
+        may be trusted, and a crash must not leave them half written. Syncs no names."""
+        if not self.txn_index.count:
+            self.txn_index.stored.remove()
+        for entries, kind in zip(self._stored(), (INDEX, TIME_INDEX, TXN_INDEX), strict=True):
+            entries.leave(self._name(kind, CLEANED))
+        self.seal()
+        for entries in self._stored():
+            entries.fsync()
+        self.rename_indexes("")
 
     def fsync(self) -> None:
         """Make the batches durable, and what seal() wrote. Runs in any thread."""
