@@ -345,15 +345,13 @@ class TransactionCoordinator:
             del self._ending[transactional_id]
             error = None if task.cancelled() else task.exception()
             known = self.table.get(transactional_id)
-            if error is not None and known is not None and known.is_prepared:
+            if known is None:
+                return
+            if error is not None and known.is_prepared:
                 self._note_stuck(known, error)
                 return
             self._stuck.ended(transactional_id)
-            if (
-                known is not None
-                and known.state is TransactionState.ONGOING
-                and transactional_id not in self._deadlines
-            ):
+            if known.state is TransactionState.ONGOING and transactional_id not in self._deadlines:
                 self._set_deadline(transactional_id, 0)  # it passed while the end was tried
 
         task.add_done_callback(ended)
