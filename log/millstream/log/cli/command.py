@@ -141,4 +141,10 @@ def print_json(value: Any) -> None:
     """One line of JSON on stdout."""
     import orjson
 
-    click.echo(orjson.dumps(value, default=str).decode())
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:  # the name of a file need not be text
+        import json
+
+        text = json.dumps(value, default=str, separators=(",", ":"))
+    click.echo(text)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
-from .command import check_is_there, log_option, run_until_stopped
+from .command import check_is_there, log_option, reported_errors, run_until_stopped
 from .when import parse_start
 
 __all__ = ["consume"]
@@ -114,9 +113,6 @@ def consume(
         count,
         form_of,
     )
-    from .command import reported_errors
-
     with reported_errors():
         check_is_there(log_url)
     run_until_stopped(lambda stop: print_records(request, stop))
-    sys.stdout.flush()

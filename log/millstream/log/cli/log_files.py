@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,12 +50,17 @@ def verify(folder: str, records: bool, as_json: bool) -> None:
     from millstream.log.storage.verify import log_size_bytes, verify_log
 
     files = ReadOnlyFiles()
-    folder = folder.rstrip("/") or "/"
-    if not files.exists(folder) or not files.is_dir(folder):
-        fail(f"There is no directory {folder}.", 2)
-    names = files.list_dir(folder)
+    folder = folder.rstrip("/") or folder[:1]
+    with reported_errors():
+        names = files.list_dir(folder) if files.exists(folder) and files.is_dir(folder) else None
+    if names is None:
+        fail(f"There is no directory {folder!r}. Give the one that --log file:DIR names.", 2)
     if META_PROPERTIES not in names and TOPICS_FILE not in names:
-        fail(f"{folder} holds no log: neither {META_PROPERTIES} nor {TOPICS_FILE} is in it.", 2)
+        fail(
+            f"{folder} holds no log: neither {META_PROPERTIES} nor {TOPICS_FILE} is in it. Give "
+            "the directory that --log file:DIR names.",
+            2,
+        )
     counts = {"error": 0, "notice": 0}
     started = time.monotonic()
     with reported_errors(), _locked(files, folder):
@@ -93,9 +99,9 @@ def dump(path: str, records: bool, decode: bool, as_json: bool) -> None:
     from .entries_text import entry_text
 
     files = ReadOnlyFiles()
-    path = path.rstrip("/") or "/"
+    path = path.rstrip("/") or path[:1]
     if not files.exists(path):
-        fail(f"There is no {path}.", 2)
+        fail(f"There is no {path!r}. Give a file of a log, or a directory with such files.", 2)
     folder = path if files.is_dir(path) else parent(path)
     with reported_errors(), _locked_above(files, folder):
         dumping = Dumping(files, records=records or decode, decode=decode)
@@ -128,9 +134,8 @@ def _locked(files: Files, folder: str) -> Iterator[None]:
 @contextmanager
 def _locked_above(files: Files, folder: str) -> Iterator[None]:
     """A partition's folder is locked by the log it lies in."""
-    from millstream.log.storage.files import parent
-
-    with _locked(files, folder), _locked(files, parent(folder)):
+    above = str(Path(folder).resolve().parent)
+    with _locked(files, folder), _locked(files, above):
         yield
 
 

@@ -12,7 +12,9 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
+
+from millstream.log.errors import ConfigError
 
 __all__ = ["StdinReader", "StdoutWriter"]
 
@@ -22,10 +24,10 @@ READ_BYTES = 1 << 20
 
 
 class StdinReader:
-    """Pieces of standard input."""
+    """Pieces of standard input. Raises ConfigError when it is closed."""
 
     def __init__(self) -> None:
-        self._raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+        self._raw = _raw(sys.stdin, "input")
 
     async def read(self) -> bytes:
         """The next piece; empty at the end. May be cancelled: then a piece may be lost."""
@@ -33,10 +35,10 @@ class StdinReader:
 
 
 class StdoutWriter:
-    """Writes whole pieces to standard output."""
+    """Writes whole pieces to standard output. Raises ConfigError when it is closed."""
 
     def __init__(self) -> None:
-        self._raw: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        self._raw = _raw(sys.stdout, "output")
 
     async def write(self, data: bytes) -> None:
         """Return when every byte was taken.
@@ -51,6 +53,12 @@ class StdoutWriter:
             position = 0
             while position < len(view):
                 position += self._raw.write(view[position:])
+
+
+def _raw(stream: TextIO | None, name: str) -> Any:
+    if stream is None:
+        raise ConfigError(f"Standard {name} is closed. Connect it to a file or a pipe.")
+    return getattr(stream.buffer, "raw", stream.buffer)
 
 
 async def _in_daemon_thread(work: Callable[[], T]) -> T:

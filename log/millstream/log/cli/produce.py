@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -173,4 +172,3 @@ def _report(request: Request, sent: Sent, seconds: float, as_json: bool) -> None
         fail(sent.problem)
     if sent.stopped and request.transactional_id is not None:
         fail("stopped before the end of the input: the transaction was aborted, nothing is written")
-    sys.stdout.flush()

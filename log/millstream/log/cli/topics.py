@@ -184,7 +184,7 @@ def alter(
 def delete(topic: str, yes: bool, if_exists: bool, log_url: str, as_json: bool) -> None:
     """Delete TOPIC with all its records, for good."""
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError("Deleting is for good: say so with --yes.")
         click.confirm(f"Delete {topic} with all its records?", abort=True, err=True)
 
