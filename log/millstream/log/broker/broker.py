@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from millstream.log.clock import Clock
+from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
 from millstream.log.errors import InvalidTopicError, LogError
 from millstream.log.limits import TIMED_WORK_RETRY_MS
@@ -247,7 +247,7 @@ class Broker:
             if self._timed_work_failed:
                 self._timed_work_failed = False
                 await self.clock.sleep_ms(TIMED_WORK_RETRY_MS)
-            await self._sleep_until(self._asleep_until_ms)
+            await sleep_until(self.clock, self._asleep_until_ms, self._wake)
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -257,20 +257,6 @@ class Broker:
         except LogError as error:
             self._timed_work_failed = True
             logger.error("Timed work of the log failed, and will be tried again: %s", error)
-
-    async def _sleep_until(self, moment_ms: int) -> None:
-        """Wait for the moment, or until there is an earlier one to wait for."""
-        loop = asyncio.get_running_loop()
-        sleeping = loop.create_task(
-            self.clock.sleep_ms(max(moment_ms - self.clock.monotonic_ms(), 0))
-        )
-        woken = loop.create_task(self._wake.wait())
-        try:
-            await asyncio.wait((sleeping, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            woken.cancel()
-            await asyncio.wait((sleeping, woken))
 
 
 def check_not_internal(name: str) -> None:

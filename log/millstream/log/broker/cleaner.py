@@ -19,7 +19,7 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
-from millstream.log.clock import Clock
+from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import LogClosedError, LogError
 from millstream.log.events import event
@@ -141,7 +141,11 @@ class LogCleaner:
         expire_ms = now_ms + config.producer_id_expiration_check_interval_ms
         compact_ms = now_ms + config.log_cleaner_backoff_ms
         failed: set[TopicPartition] = set()
-        while await self._sleep_until(min(retain_ms, expire_ms, compact_ms)):
+        while True:
+            next_ms = min(retain_ms, expire_ms, compact_ms)
+            await sleep_until(self._clock, next_ms, self._stopping)
+            if self._stopping.is_set():
+                return
             async with self._one_at_a_time:
                 now_ms = self._clock.monotonic_ms()
                 if now_ms >= retain_ms:
@@ -155,21 +159,6 @@ class LogCleaner:
                 if now_ms >= compact_ms and not await self._compact_one(failed):
                     compact_ms = self._clock.monotonic_ms() + config.log_cleaner_backoff_ms
                     failed.clear()
-
-    async def _sleep_until(self, moment_ms: int) -> bool:
-        """Wait for the moment; False when it is time to stop."""
-        loop = asyncio.get_running_loop()
-        sleeping = loop.create_task(
-            self._clock.sleep_ms(max(moment_ms - self._clock.monotonic_ms(), 0))
-        )
-        stopping = loop.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait((sleeping, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
-            await asyncio.wait((sleeping, stopping))
-        return not self._stopping.is_set()
 
     async def _checkpoint(self) -> None:
         """Write down what is clean and where the partitions begin; files go with that."""
