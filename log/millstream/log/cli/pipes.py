@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO, TypeVar
 
 from millstream.log.errors import ConfigError
@@ -66,22 +67,17 @@ async def _in_daemon_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def answer(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # T may be None itself
+    def answer(settle: Callable[[], None]) -> None:
+        if not done.cancelled():
+            settle()
 
     def main() -> None:
-        result, error = None, None
         try:
-            result = work()
-        except OSError as failure:
-            error = failure
+            settle = partial(done.set_result, work())
+        except OSError as error:
+            settle = partial(done.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(answer, result, error)
+            loop.call_soon_threadsafe(answer, settle)
 
     threading.Thread(target=main, daemon=True).start()
     return await done
