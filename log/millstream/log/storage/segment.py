@@ -76,7 +76,7 @@ class Segment:
         self._read_end = -1, 0
         self._on_open: Callable[[Segment], None] | None = None
         self.is_synced = not create
-        """Whether a flush has ended since the last append."""
+        """Whether a flush has ended since the last append, or since its indexes were written."""
         self._bounds: _Bounds | None = None
         if create:
             self.clear_indexes()
