@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from millstream.log.errors import LogClosedError
 
+from .to_the_end import ended
+
 __all__ = ["DiskThreads"]
 
 T = TypeVar("T")
@@ -96,26 +98,17 @@ class DiskThreads:
         cancelled: the work cannot be stopped, and its result must not be lost."""
         if self.inline:
             return work()
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
         results: list[T] = []
 
-        def ended(error: BaseException | None) -> None:
+        def tell(error: BaseException | None) -> None:
             if error is None:
-                done.set_result(None)
+                done.set_result(results[0])
             else:
                 done.set_exception(error)
 
-        self.start(lambda: results.append(work()), ended)
-        cancelled: asyncio.CancelledError | None = None
-        while not done.done():
-            try:
-                await asyncio.wait([done])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled from done.exception()
-        done.result()
-        return results[0]
+        self.start(lambda: results.append(work()), tell)
+        return await ended(done)
 
     def close(self) -> None:
         """Let running work end and stop the threads."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["stopped", "to_the_end"]
+__all__ = ["ended", "stopped", "to_the_end"]
 
 T = TypeVar("T")
 
@@ -18,18 +18,22 @@ async def to_the_end(
 
     `on_cancel` may ask the work to end soon.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    return await ended(asyncio.get_running_loop().create_task(work), on_cancel=on_cancel)
+
+
+async def ended(work: asyncio.Future[T], *, on_cancel: Callable[[], None] | None = None) -> T:
+    """The same for work that has begun."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not work.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([work])
         except asyncio.CancelledError as error:
             cancelled = error
             if on_cancel is not None:
                 on_cancel()
     if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    return task.result()
+        raise cancelled from (None if work.cancelled() else work.exception())
+    return work.result()
 
 
 async def stopped(*tasks: asyncio.Task[Any] | None) -> None:
@@ -38,8 +42,4 @@ async def stopped(*tasks: asyncio.Task[Any] | None) -> None:
     for task in running:
         task.cancel()
     if running:
-        await to_the_end(_ended(running))
-
-
-async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(asyncio.gather(*running, return_exceptions=True))
