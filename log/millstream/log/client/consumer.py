@@ -100,13 +100,15 @@ class EmbeddedConsumer:
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Records one by one, for ever. The position moves with each, so that a commit in the body
-        of the loop covers what the loop has seen, and no more."""
+        of the loop covers what the loop has seen, and no more. After every `max.poll.records` this
+        is a poll: it takes part in a rebalance, commits if that is automatic, lets others run."""
         while True:
-            record = self._fetcher.take_record()
-            if record is not None:
+            await self._fill(0 if self._fetcher.has_fetched else self._config.max_poll_interval_ms)
+            for _ in range(self._config.max_poll_records):
+                record = self._fetcher.take_record()
+                if record is None:
+                    break
                 yield record
-            else:
-                await self._fill(self._config.max_poll_interval_ms)
 
     async def poll(self, timeout_ms: int = 1000, max_records: int | None = None) -> list[Record]:
         """Up to `max_records` records (`max.poll.records`, 500); see `Consumer.poll`."""
