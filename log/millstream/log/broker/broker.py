@@ -31,7 +31,7 @@ from .internal_topic import InternalTopic
 from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
-from .to_the_end import stopped, to_the_end
+from .to_the_end import in_background, stopped, to_the_end
 from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
 
@@ -128,7 +128,7 @@ class Broker:
         except BaseException:
             await to_the_end(broker.partitions.close(clean=False))
             raise
-        broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
+        broker._timer = in_background(broker._let_time_pass(), "timed work")
         broker.cleaner.start()
         return broker
 

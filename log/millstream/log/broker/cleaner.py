@@ -28,7 +28,7 @@ from millstream.log.storage.partition import Partition
 
 from .disk_threads import DiskThreads
 from .partitions import Partitions
-from .to_the_end import to_the_end
+from .to_the_end import in_background, to_the_end
 
 if TYPE_CHECKING:
     from millstream.log.stats import CleanerStats
@@ -79,7 +79,7 @@ class LogCleaner:
 
     def start(self) -> None:
         """Begin to work in the background, until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task = in_background(self._work(), "cleaner")
 
     async def stop(self) -> None:
         """Stop soon: a compaction that runs is given up and leaves nothing behind. Again is
