@@ -113,7 +113,7 @@ class LogCleaner:
         async with self._one_at_a_time:
             before = self._failures
             dropped = await self._retain()
-            self._expire_producers()
+            await self._expire_producers()
             await self._partitions.checkpoint()  # compaction goes up to the recovery points on disk
             compacted, failed = 0, set[TopicPartition]()
             while await self._compact_one(failed):
@@ -155,7 +155,7 @@ class LogCleaner:
                         await self._checkpoint()  # where one failed, some may be dropped
                 if now_ms >= expire_ms:
                     expire_ms = now_ms + config.producer_id_expiration_check_interval_ms
-                    self._expire_producers()
+                    await self._expire_producers()
                 if now_ms >= compact_ms and not await self._compact_one(failed):
                     compact_ms = self._clock.monotonic_ms() + config.log_cleaner_backoff_ms
                     failed.clear()
@@ -197,10 +197,11 @@ class LogCleaner:
             await asyncio.sleep(0)
         return dropped
 
-    def _expire_producers(self) -> None:
+    async def _expire_producers(self) -> None:
         before_ms = self._clock.wall_ms() - self._config.producer_id_expiration_ms
         for partition in self._partitions:
             partition.expire_producers(before_ms)
+            await asyncio.sleep(0)
 
     # Compaction
 
