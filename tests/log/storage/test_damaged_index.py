@@ -10,7 +10,7 @@ def test_a_flipped_bit_hides_no_records() -> None:
     files = MemoryFiles()
     log_dir, partition = new_partition(files)
     for number in range(9):
-        partition.append(batch([b"%d" % number * 40]), NOW_MS)
+        partition.append(batch([b"%d" % number * 40], timestamp=NOW_MS + number), NOW_MS)
     flush(partition)
     log_dir.close()
     path = log_file(0, ".index")
@@ -24,6 +24,8 @@ def test_a_flipped_bit_hides_no_records() -> None:
             for offset in range(9):
                 data = partition.read(offset, size_bytes_max=1).data
                 assert int.from_bytes(data[:8], "big") == offset, (position, bit)
+                assert partition.offset_for_time(NOW_MS + offset) == offset, (position, bit)
+            assert partition.max_timestamp() == (8, NOW_MS + 8), (position, bit)
             log_dir.close()
 
 
