@@ -1,4 +1,4 @@
-"""What the commands over a log share: options, errors, exit codes, signals.
+"""What commands share: options, errors, exit codes, signals.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything else to stderr;
 `--json` makes the result JSON, one value a line.
@@ -85,8 +85,7 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -
             loop.add_signal_handler(number, ask, number)
         return await main(stop)
 
-    with reported_errors():
-        return asyncio.run(with_signals())
+    return asyncio.run(with_signals())
 
 
 def check_is_there(url: str) -> None:

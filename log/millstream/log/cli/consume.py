@@ -115,4 +115,4 @@ def consume(
     )
     with reported_errors():
         check_is_there(log_url)
-    run_until_stopped(lambda stop: print_records(request, stop))
+        run_until_stopped(lambda stop: print_records(request, stop))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import fail, json_option, log_option, pairs, print_json, run_until_stopped
+from .command import (
+    fail,
+    json_option,
+    log_option,
+    pairs,
+    print_json,
+    reported_errors,
+    run_until_stopped,
+)
 from .when import parse_time
 
 if TYPE_CHECKING:
@@ -114,7 +122,8 @@ def produce(
         transactional_id,
     )
     started = time.monotonic()
-    sent = run_until_stopped(lambda stop: send_lines(request, stop))
+    with reported_errors():
+        sent = run_until_stopped(lambda stop: send_lines(request, stop))
     _report(request, sent, time.monotonic() - started, as_json)
 
 
