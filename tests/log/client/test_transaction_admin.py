@@ -24,6 +24,8 @@ from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.record import ProducerDescription
 from millstream.log.stats import TransactionsStats
+from millstream.log.storage.layout import PRODUCER_ID_FILE
+from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.logs import settled, values, with_log
@@ -392,6 +394,19 @@ def test_a_time_out_while_producer_ids_run_out(monkeypatch: pytest.MonkeyPatch) 
         assert await values(log, T0) == [b"open"]
 
     with_log(body, clock=clock, config={"flush.threads": 2})
+
+
+def test_producers_that_start_together_share_one_block_of_ids() -> None:
+    files = MemoryFiles()
+
+    async def main() -> None:
+        async with open_log_on(files, "log", config={"flush.threads": 2}) as log:
+            producers = [log.producer() for _ in range(50)]
+            await asyncio.gather(*(each.__aenter__() for each in producers))
+            assert {each.stats().producer_id for each in producers} == set(range(50))
+
+    asyncio.run(main())
+    assert files.read_whole(f"log/{PRODUCER_ID_FILE}") == b"1000\n"
 
 
 def test_a_transaction_that_began_while_others_timed_out_is_not_aborted(

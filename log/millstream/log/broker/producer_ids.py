@@ -45,7 +45,10 @@ class ProducerIds:
         return self._next == self._block_end
 
     def fill(self) -> None:
-        """Take the next block. Raises StorageError as `take` does."""
+        """Take the next block, unless another who wanted one has. Raises StorageError as `take`
+        does."""
+        if not self.is_empty:
+            return
         try:
             start = 0
             if self._files.exists(self._path):
