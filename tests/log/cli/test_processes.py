@@ -101,14 +101,7 @@ def test_a_log_in_use_is_named_with_its_owner(log: str, reading: subprocess.Pope
 
 def test_what_is_typed_is_written_at_once_and_ctrl_c_ends_it(log: str, start: Start) -> None:
     process = start("produce", "typed", "--json")
-    assert process.stdin is not None
-    process.stdin.write(b"one\ntwo\nthr")
-    process.stdin.flush()
-    path = Path(log) / "typed-0" / f"{0:020d}.log"
-    wait_until(lambda: path.exists() and b"two" in path.read_bytes())
-    process.send_signal(signal.SIGINT)
-    process.wait(WAIT_S)
-    out, err = process.communicate(timeout=WAIT_S)
+    out, err = interrupted(process, log, b"one\ntwo\nthr", b"two")
     assert (process.returncode, err) == (0, b"")
     assert b'"acknowledged":2' in out
     assert b'"stopped":true' in out
@@ -117,14 +110,7 @@ def test_what_is_typed_is_written_at_once_and_ctrl_c_ends_it(log: str, start: St
 
 def test_a_transaction_that_is_interrupted_is_aborted(log: str, start: Start) -> None:
     process = start("produce", "typed", "--transactional-id", "x")
-    assert process.stdin is not None
-    process.stdin.write(b"one\n")
-    process.stdin.flush()
-    path = Path(log) / "typed-0" / f"{0:020d}.log"
-    wait_until(lambda: path.exists() and b"one" in path.read_bytes())
-    process.send_signal(signal.SIGINT)
-    process.wait(WAIT_S)
-    _, err = process.communicate(timeout=WAIT_S)
+    _, err = interrupted(process, log, b"one\n", b"one")
     assert process.returncode == 1
     assert b"the transaction was aborted, nothing is written" in err
     assert run(log, "consume", "typed", "--until-end").lines == []
@@ -191,6 +177,20 @@ def ended(
         timeout=WAIT_S,
         check=False,
     )
+
+
+def interrupted(
+    process: subprocess.Popen[bytes], log: str, typed: bytes, written: bytes
+) -> tuple[bytes, bytes]:
+    """What a producer prints that gets this input, has written this of it, and then Ctrl-C."""
+    assert process.stdin is not None
+    process.stdin.write(typed)
+    process.stdin.flush()
+    path = Path(log) / "typed-0" / f"{0:020d}.log"
+    wait_until(lambda: path.exists() and written in path.read_bytes())
+    process.send_signal(signal.SIGINT)
+    process.wait(WAIT_S)
+    return process.communicate(timeout=WAIT_S)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

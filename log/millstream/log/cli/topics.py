@@ -123,7 +123,10 @@ def describe(names: Sequence[str], internal: bool, log_url: str, as_json: bool) 
         if as_json:
             print_json(
                 _as_json(topic)
-                | {"config": dict(topic.config), "partitions": list(map(_offsets, partitions))}
+                | {
+                    "config": dict(topic.config),
+                    "partitions": [each._asdict() for each in partitions],
+                }
             )
         else:
             _print_description(topic, partitions)
@@ -226,18 +229,6 @@ def _as_json(topic: TopicDescription) -> dict[str, Any]:
         "internal": topic.internal,
         "partitions": topic.partitions,
         "overrides": dict(topic.overrides),
-    }
-
-
-def _offsets(partition: PartitionDescription) -> dict[str, int]:
-    return {
-        "partition": partition.partition,
-        "log_start_offset": partition.log_start_offset,
-        "last_stable_offset": partition.last_stable_offset,
-        "high_watermark": partition.high_watermark,
-        "log_end_offset": partition.log_end_offset,
-        "size_bytes": partition.size_bytes,
-        "segments": partition.segments,
     }
 
 
