@@ -281,13 +281,13 @@ class EmbeddedConsumer:
         )
 
     def _subscribe(self, selection: TopicSelection, listeners: Listeners) -> None:
+        if selection.has_pattern:
+            self._require_group()
         self._read_no_whole_topics()
         if self._membership is not None:
             self._membership.resubscribe(selection, listeners)
             return
         if self._group is None:
-            if selection.has_pattern:
-                self._require_group()
             self._whole_topics = WholeTopics(self._partitions, selection.names, self._wake.set)
             return
         self._membership = Membership(
