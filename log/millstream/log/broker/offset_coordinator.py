@@ -16,13 +16,13 @@ from millstream.log.errors import (
     ConfigError,
     GroupNotEmptyError,
     GroupSubscribedToTopicError,
-    UnknownGroupError,
 )
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from millstream.log.settings import LONG_MAX
 
 from .group_coordinator import GroupCoordinator
+from .group_fencing import no_group
 from .group_values import CONSUMER, GroupState
 from .internal_topic import InternalTopic
 from .offset_expiry import expired_offsets, subscribed_topics
@@ -183,9 +183,7 @@ class OffsetCoordinator:
         """Forget what a group committed for these partitions; see `Log.delete_group_offsets`."""
         known = self._groups.get(group)
         if known is None and not self._offsets.of_group(group):
-            raise UnknownGroupError(
-                f"Group {group} does not exist; log.groups() lists those there are."
-            )
+            raise no_group(group)
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:
                 raise GroupNotEmptyError(
