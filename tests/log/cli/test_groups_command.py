@@ -37,7 +37,9 @@ def test_list_and_describe(log: str) -> None:
     assert table[0] == "g: Empty, 0 members"
     assert ["t-0", "4", "10", "6", "-"] in [line.split() for line in table]
     assert (0, 4, 6) in offsets(log)
-    assert "h" in run(log, "groups", "describe", "h", code=1).err
+    unknown = run(log, "groups", "describe", "h", code=1).err
+    assert "Group h does not exist" in unknown
+    assert "`millstream groups list`" in unknown
 
 
 def test_reset_prints_the_plan_and_does_it_when_told(log: str) -> None:

@@ -123,7 +123,9 @@ def test_transactions(log: str) -> None:
     terminated = run(log, "transactions", "terminate", "x").text
     assert terminated == "x: no transaction was open\n"
     assert len(run(log, "transactions", "find-hanging").lines) == 1
-    assert "is not known" in run(log, "transactions", "describe", "y", code=1).err
+    unknown = run(log, "transactions", "describe", "y", code=1).err
+    assert "is not known" in unknown
+    assert "`millstream transactions list`" in unknown
     assert "write a number" in run(
         log, "transactions", "list", "--longer-than", "soon", code=2
     ).err  # fmt: skip

@@ -32,7 +32,10 @@ def unknown(group: str, member_id: str) -> UnknownMemberError:
 
 def no_group(group: str) -> UnknownGroupError:
     """Nobody joined it, and it committed nothing."""
-    return UnknownGroupError(f"Group {group} does not exist; log.groups() lists those there are.")
+    return UnknownGroupError(
+        f"Group {group} does not exist; log.groups() and `millstream groups list` name those "
+        "there are."
+    )
 
 
 def outdated(group: str, member_id: str, spoken_for: int, now: int) -> IllegalGenerationError:
