@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from millstream.log.storage.memory_files import MemoryFiles
+from shared.compacting import COMPACTED, Keyed, compact, keyed
 from shared.partitions import NOW_MS, batch, flush, log_file, new_partition, open_log
 
 
@@ -27,6 +28,31 @@ def test_a_flipped_bit_hides_no_records() -> None:
                 assert partition.offset_for_time(NOW_MS + offset) == offset, (position, bit)
             assert partition.max_timestamp() == (8, NOW_MS + 8), (position, bit)
             log_dir.close()
+
+
+def test_compaction_keeps_the_last_batch_of_a_segment_all_the_same() -> None:
+    """A start goes by it when it finishes what a crash cut short."""
+    files = MemoryFiles()
+    log_dir, partition = new_partition(files, config=COMPACTED)
+    for _ in range(3):
+        for number in range(9):
+            partition.append(keyed([Keyed(b"%d" % number, b"." * 40)]), NOW_MS)
+        partition._close_active()
+        flush(partition)
+    log_dir.close()
+    for base_offset in (0, 9, 18):
+        path = log_file(base_offset, ".index")
+        whole = files.read_whole(path)
+        _overwrite(files, path, whole, len(whole) - 4, 6)
+    log_dir = open_log(files, config=COMPACTED)
+    (partition,) = log_dir.partitions.values()
+    stats = compact(partition, NOW_MS)
+    assert stats is not None
+    assert (stats.outcome, stats.segments_written) == ("cleaned", 2)
+    for segment, end in partition._segments.with_ends(partition.log_end_offset):
+        for _, header in segment.batches():
+            following = header.last_offset + 1
+        assert following == end
 
 
 def _overwrite(files: MemoryFiles, path: str, whole: bytes, position: int, bit: int) -> None:

@@ -20,8 +20,9 @@ Source: Kafka's log compaction; KIP-534 (tombstones and markers are kept for a t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
@@ -239,24 +240,22 @@ class Compaction:
         cleaned = Segment(self._files, folder, first, create=True, suffix=CLEANED)
         self._written.append(cleaned)
         is_changed = len(base_offsets) > 1
-        last = self._last_batch(base_offsets)
         self._open_in_snapshots |= self._open_at(first)
-        for base_offset in base_offsets:
-            for header, batch in self._batches(base_offset):
-                must_stay = (
-                    header.base_offset == last
-                    or self._ends_what_a_snapshot_holds_open(header)
-                    or self.plan.last_batches.contain(header)
-                )
-                left = leave.apply(header, batch, must_stay=must_stay)
-                self._count(header, left)
-                is_changed = is_changed or left.batch is not batch
-                if left.header is not None:
-                    cleaned.append(
-                        left.header, (left.batch,), self.plan.config.index_interval_bytes
-                    )
-                if left.aborted is not None:
-                    cleaned.txn_index.append(left.aborted)
+        batches = chain.from_iterable(map(self._batches, base_offsets))
+        # The last batch stays, so that the new segment says where the old ones ended.
+        for header, batch, is_last in _and_last(batches):
+            must_stay = (
+                self._ends_what_a_snapshot_holds_open(header)
+                or is_last
+                or self.plan.last_batches.contain(header)
+            )
+            left = leave.apply(header, batch, must_stay=must_stay)
+            self._count(header, left)
+            is_changed = is_changed or left.batch is not batch
+            if left.header is not None:
+                cleaned.append(left.header, (left.batch,), self.plan.config.index_interval_bytes)
+            if left.aborted is not None:
+                cleaned.txn_index.append(left.aborted)
         if not is_changed:
             self._drop(cleaned)
             return
@@ -283,22 +282,6 @@ class Compaction:
             return False
         self._open_in_snapshots.remove(header.producer_id)
         return True
-
-    def _last_batch(self, base_offsets: list[int]) -> int | None:
-        """Base offset of the last batch of some segments. It stays, so that the new segment says
-        where the old ones ended."""
-        for base_offset in reversed(base_offsets):
-            segment = Segment(self._files, self.plan.folder, base_offset)
-            try:
-                entry = segment.index.last()
-                last = None
-                for _, header in segment.batches(entry[1] if entry else 0):
-                    last = header.base_offset
-                if last is not None:
-                    return last
-            finally:
-                segment.close()
-        return None
 
     def _drop(self, cleaned: Segment) -> None:
         """Nothing of this segment goes; it stays as it is."""
@@ -337,3 +320,16 @@ class Compaction:
             raise segment.damaged(read_to, str(error)) from error
         finally:
             segment.close()
+
+
+def _and_last(
+    batches: Iterable[tuple[BatchHeader, memoryview]],
+) -> Iterator[tuple[BatchHeader, memoryview, bool]]:
+    """Each batch, and whether it is the last."""
+    before: tuple[BatchHeader, memoryview] | None = None
+    for each in batches:
+        if before is not None:
+            yield *before, False
+        before = each
+    if before is not None:
+        yield *before, True
