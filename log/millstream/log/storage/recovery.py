@@ -130,10 +130,9 @@ class Recovery:
 
     def _continues(self, base_offset: int) -> bool:
         """Whether a batch of this offset may come next. Compaction leaves gaps, but only below the
-        recovery point."""
-        if self.log_end_offset < max(self.durable_offset, self.clean_offset):
-            return base_offset >= self.log_end_offset
-        return base_offset == self.log_end_offset
+        recovery point. No checksum covers a batch's offset: what lies beyond is damage."""
+        last = max(self.durable_offset, self.clean_offset, self.log_end_offset)
+        return self.log_end_offset <= base_offset <= last
 
     def _scan_segment(self, segment: Segment, start: int) -> None:
         """From position `start` on."""
