@@ -180,6 +180,14 @@ class Partitions:
                 found.append(self.partition(topic_partition))
         return found
 
+    async def flush_existing(self, topic_partitions: Collection[TopicPartition]) -> None:
+        """Wait until all that those which exist hold now is durable. Raises StorageError."""
+        while True:
+            try:
+                return await self.flusher.flush(self.existing(topic_partitions))
+            except UnknownTopicError:
+                continue  # one was deleted meanwhile; the others may not be durable yet
+
     def append(self, topic_partition: TopicPartition, batch: bytes) -> AppendInfo:
         """Append a batch to the page cache. `durable` waits for it to be acknowledged.
 

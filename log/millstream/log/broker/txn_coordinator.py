@@ -263,7 +263,7 @@ class TransactionCoordinator:
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
         if commit:
-            await self._partitions.flusher.flush(self._partitions.existing(prepared.partitions))
+            await self._partitions.flush_existing(prepared.partitions)
         return await self._finish(prepared)
 
     async def _finish(self, prepared: TransactionMetadata) -> tuple[int, int]:
@@ -316,7 +316,7 @@ class TransactionCoordinator:
             except UnknownTopicError:
                 continue  # deleted while the transaction was open: its records are gone
             written.append(topic_partition)
-        await self._partitions.flusher.flush(self._partitions.existing(written))
+        await self._partitions.flush_existing(written)
         self._on_ended(producer_id, commit)
 
     def _start_abort(self, fenced: TransactionMetadata, why: str) -> None:
