@@ -38,13 +38,10 @@ from .files import Files
 from .layout import CLEANED, SNAPSHOT, TXN_INDEX, offset_file
 from .producer_snapshot import decode_snapshot
 from .recovery import valid_batches
-from .segment import RELATIVE_OFFSET_MAX, Segment
+from .segment import INDEX_ENTRY_BYTES, RELATIVE_OFFSET_MAX, TIME_INDEX_ENTRY_BYTES, Segment
 from .txn_index import AbortedTransaction
 
 __all__ = ["Compaction", "CompactionPlan", "CompactionStats", "LastBatches"]
-
-INDEX_BYTES = 8
-TIME_INDEX_BYTES = 12
 
 
 class LastBatches(NamedTuple):
@@ -124,11 +121,6 @@ class Compaction:
         self._written: list[Segment] = []
         self._open_in_snapshots: set[int] = set()
         """Producers whose transaction the last snapshot holds open, until their marker comes."""
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping
 
     def stop(self) -> None:
         """Have `run` return soon, having done nothing."""
@@ -229,8 +221,8 @@ class Compaction:
         try:
             return (
                 segment.size_bytes,
-                segment.index.count * INDEX_BYTES,
-                segment.time_index.count * TIME_INDEX_BYTES,
+                segment.index.count * INDEX_ENTRY_BYTES,
+                segment.time_index.count * TIME_INDEX_ENTRY_BYTES,
             )
         finally:
             segment.close()

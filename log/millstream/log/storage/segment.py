@@ -26,8 +26,10 @@ from millstream.log.limits import FIND_BYTES, WALK_BYTES
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
 from .layout import CLEANED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
+from .offset_index import ENTRY as OFFSET_ENTRY
 from .offset_index import OffsetIndex
 from .stored_entries import StoredEntries
+from .time_index import ENTRY as TIME_ENTRY
 from .time_index import TimeIndex
 from .txn_index import TxnIndex
 
@@ -36,8 +38,8 @@ __all__ = ["NO_TIMESTAMP", "Segment"]
 NO_TIMESTAMP = -1
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 """Indexes hold offsets relative to the base offset in 32 bits."""
-INDEX_ENTRY_BYTES = 8
-TIME_INDEX_ENTRY_BYTES = 12
+INDEX_ENTRY_BYTES = OFFSET_ENTRY.size
+TIME_INDEX_ENTRY_BYTES = TIME_ENTRY.size
 
 
 class _Bounds(NamedTuple):
