@@ -40,6 +40,7 @@ __all__ = [
     "TIME_INDEX",
     "TOPICS_FILE",
     "TXN_INDEX",
+    "is_leftover",
     "offset_file",
     "offset_of",
     "partition_of",
@@ -81,6 +82,11 @@ def offset_of(name: str, suffix: str) -> int | None:
     if len(digits) == _OFFSET_DIGITS and name != digits and digits.isascii() and digits.isdigit():
         return int(digits)
     return None
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is something that a compaction left unfinished."""
+    return name.endswith((CLEANED, SWAP))
 
 
 def partition_of(folder: str) -> TopicPartition | None:

@@ -17,15 +17,14 @@ from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
 from .files import Files, replace_file, write_file
 from .layout import (
-    CLEANED,
     INDEX,
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
     SNAPSHOT,
-    SWAP,
     TIME_INDEX,
     TXN_INDEX,
+    is_leftover,
     offset_file,
     offset_of,
 )
@@ -150,7 +149,7 @@ class Loading:
 
     def _without_leftovers(self, names: list[str]) -> list[str]:
         """The names in the folder, once a compaction that a crash cut short is finished."""
-        if not any(name.endswith((CLEANED, SWAP)) for name in names):
+        if not any(map(is_leftover, names)):
             return names
         from .compaction_swap import finish_swaps
 
