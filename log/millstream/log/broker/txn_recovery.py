@@ -13,6 +13,7 @@ from millstream.log.clock import Clock
 from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
+from .transactions import EPOCH_MAX
 from .txn_log import TransactionLog
 from .txn_records import TransactionMetadata, TransactionState
 
@@ -59,7 +60,7 @@ class TransactionRecovery:
             if found or metadata.state is TransactionState.ONGOING or epoch > metadata.epoch:
                 await self._abort_found(metadata, found, epoch)
         for producer_id, found in open_now.items():
-            epoch = max(found.values()) + 1
+            epoch = min(max(found.values()) + 1, EPOCH_MAX)
             await self._ends.write_markers(producer_id, epoch, set(found), commit=False)
 
     def _open_transactions(self) -> dict[int, dict[TopicPartition, int]]:
@@ -102,7 +103,7 @@ class TransactionRecovery:
         await self._ends.abort(
             metadata._replace(
                 state=TransactionState.PREPARE_ABORT,
-                epoch=max(metadata.epoch, seen_epoch, 0) + 1,
+                epoch=min(max(metadata.epoch, seen_epoch, 0) + 1, EPOCH_MAX),
                 partitions=metadata.partitions.union(found),
             )
         )
