@@ -253,6 +253,22 @@ def test_one_damaged_batch_is_one_finding() -> None:
     assert str(found).endswith("open the log.")
 
 
+@pytest.mark.parametrize("left", [b"", b"{", None])
+@pytest.mark.parametrize("clean", [True, False])
+def test_without_the_table_of_topics_no_folder_is_called_superfluous(
+    left: bytes | None, clean: bool
+) -> None:
+    files = copy_of(WHOLE)
+    if left is None:
+        files.remove("log/topics.json")
+    else:
+        content(files, "log/topics.json")[:] = left
+    if not clean:
+        files.remove("log/.kafka_cleanshutdown")
+    [found] = verify_log(files, FOLDER)
+    assert (found.severity, found.path) == ("error", "log/topics.json")
+
+
 def test_a_producer_that_was_forgotten_and_came_back() -> None:
     """What the snapshot then knows of it begins with its return."""
     files = MemoryFiles()

@@ -90,6 +90,7 @@ class _LogCheck:
         self._records = records
         self._clean = files.exists(f"{folder}/{CLEAN_SHUTDOWN}")
         self._offsets: dict[str, dict[TopicPartition, int]] = {}
+        self._knows_topics = True
         self._partitions: dict[TopicPartition, str] = {}
         """Those there should be, and the id of their topic."""
         self._compacted: set[str] = set()
@@ -151,13 +152,15 @@ class _LogCheck:
 
         path = f"{self._folder}/{TOPICS_FILE}"
         if not self._files.exists(path):
-            if self._clean and any(self._offsets.values()):
+            if any(self._offsets.values()):  # it is there before any partition
+                self._knows_topics = False
                 yield error(path, NONE, "the file is missing", RESTORE_FILE)
             return
         data = self._files.read_whole(path)
         try:
             table = TopicTable.decode(data, path)
         except MillstreamError as problem:
+            self._knows_topics = False
             yield error(path, NONE, str(problem).rstrip("."), RESTORE_FILE)
             return
         if table.encode() != data:
@@ -222,8 +225,10 @@ class _LogCheck:
             yield error(metadata, NONE, "it is missing or damaged", RESTORE_FILE)
         expected = self._partitions.get(found)
         if expected is None:
-            what = f"{TOPICS_FILE} does not know this partition"
-            yield self._disagreement(path, what, f"Restore {TOPICS_FILE}, or delete the folder")
+            if self._knows_topics:
+                what = f"{TOPICS_FILE} does not know this partition"
+                advice = f"Restore {TOPICS_FILE}, or move the folder away"
+                yield self._disagreement(path, what, advice)
         elif topic_id is not None and topic_id != expected:
             what = f"topic id {topic_id}, in {TOPICS_FILE} {expected}"
             yield self._disagreement(metadata, what, RESTORE_FILE)
@@ -242,7 +247,7 @@ class _LogCheck:
     def _facts(self, found: TopicPartition) -> PartitionFacts:
         recovery_point = self._offsets[RECOVERY_POINTS].get(found, NONE)
         cleaned_to = self._offsets[CLEANER_OFFSETS].get(found, 0)
-        if found.topic in self._compacted:
+        if found.topic in self._compacted or not self._knows_topics:
             # A compaction is in place before the checkpoint says how far it went, and one that was
             # finished when the log was opened may never be in it.
             cleaned_to = max(cleaned_to, recovery_point)
