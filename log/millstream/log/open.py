@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .client.embedded_log import EmbeddedLog
     from .storage.files import Files
 
-__all__ = ["open_log", "open_log_on"]
+__all__ = ["folder_of", "open_log", "open_log_on"]
 
 _MEMORY_FOLDER = "memory"
 
@@ -62,10 +62,10 @@ def open_log(
         return open_log_on(
             MemoryFiles(), _MEMORY_FOLDER, url=url, durability=durability, config=settings
         )
-    if scheme == "file" and path:
+    folder = folder_of(url)
+    if folder is not None:
         from .storage.files import RealFiles
 
-        folder = path.removeprefix("//") or path
         return open_log_on(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
         )
@@ -73,6 +73,13 @@ def open_log(
         f"{url!r} is no log. Use file:DIR for a log in a directory, or memory: for one that is "
         "gone when it is closed."
     )
+
+
+def folder_of(url: str) -> str | None:
+    """The directory of a `file:` URL; None for any other."""
+    scheme, _, rest = url.partition(":")
+    folder = rest.partition("?")[0].removeprefix("//")
+    return folder if scheme == "file" and folder else None
 
 
 def open_log_on(

@@ -91,14 +91,13 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -
 def check_is_there(url: str) -> None:
     """Raises ConfigError for a directory that holds no log: to look for something in a log that is
     not there must not make one."""
-    scheme, _, rest = url.partition(":")
-    path = rest.partition("?")[0]
-    if scheme != "file" or not path:
-        return  # memory: has nothing in it, and what is no URL open_log says
+    from millstream.log.open import folder_of
     from millstream.log.storage.files import RealFiles
     from millstream.log.storage.layout import META_PROPERTIES
 
-    folder = path.removeprefix("//") or path
+    folder = folder_of(url)
+    if folder is None:
+        return  # memory: has nothing in it, and what is no URL open_log says
     if not RealFiles().exists(f"{folder}/{META_PROPERTIES}"):
         raise ConfigError(
             f"There is no log in {folder}. Say where it is with --log file:DIR or $MILLSTREAM_LOG; "
