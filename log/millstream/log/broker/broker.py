@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
 from millstream.log.errors import InvalidTopicError, LogError
+from millstream.log.format.header import ATTRIBUTE_TRANSACTIONAL, HEADER_SIZE_BYTES
 from millstream.log.limits import TIMED_WORK_RETRY_MS
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
@@ -40,7 +41,6 @@ __all__ = ["Broker", "check_not_internal"]
 logger = logging.getLogger("millstream.log")
 
 _ATTRIBUTES_LOW_BYTE = 22  # of a record batch
-_TRANSACTIONAL = 0x10
 _PRODUCER = struct.Struct(">qh")  # producer id and epoch
 _PRODUCER_POSITION = 43
 _FREED_MEMORY_KEPT_BYTES = 16 << 20
@@ -145,7 +145,11 @@ class Broker:
                 written. And as `Partitions.append`.
         """
         check_not_internal(topic_partition.topic)
-        if transactional_id is not None and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
+        if (
+            transactional_id is not None
+            and len(batch) > HEADER_SIZE_BYTES  # if not, it is refused below
+            and batch[_ATTRIBUTES_LOW_BYTE] & ATTRIBUTE_TRANSACTIONAL
+        ):
             self.partitions.partition(topic_partition)
             producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
             self.transactions.add_partitions(
