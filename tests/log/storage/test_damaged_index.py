@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from millstream.log.config import TopicConfig
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.compacting import COMPACTED, Keyed, compact, keyed
-from shared.partitions import NOW_MS, batch, flush, log_file, new_partition, open_log
+from shared.partitions import (
+    NOW_MS,
+    batch,
+    flush,
+    log_file,
+    new_partition,
+    open_log,
+    read_all,
+)
 
 
 def test_a_flipped_bit_hides_no_records() -> None:
@@ -28,6 +37,24 @@ def test_a_flipped_bit_hides_no_records() -> None:
                 assert partition.offset_for_time(NOW_MS + offset) == offset, (position, bit)
             assert partition.max_timestamp() == (8, NOW_MS + 8), (position, bit)
             log_dir.close()
+
+
+def test_a_flipped_bit_cuts_no_batch() -> None:
+    """Where a read of many batches ends is looked up too."""
+    files, config = MemoryFiles(), TopicConfig(index_interval_bytes=500)
+    log_dir, partition = new_partition(files, config=config)
+    for number in range(1200):
+        partition.append(batch([b"%d" % number]), NOW_MS)
+    flush(partition)
+    log_dir.close()
+    path = log_file(0, ".index")
+    whole = files.read_whole(path)
+    for position in range(4, len(whole), 13):
+        _overwrite(files, path, whole, position, position % 7)
+        log_dir = open_log(files, config=config)
+        (partition,) = log_dir.partitions.values()
+        assert len(read_all(partition, size_bytes_max=30_000)) == 1200
+        log_dir.close()
 
 
 def test_compaction_keeps_the_last_batch_of_a_segment_all_the_same() -> None:
