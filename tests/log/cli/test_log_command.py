@@ -63,6 +63,7 @@ def test_where_there_is_no_log(log: str, tmp_path: Path) -> None:
     assert "There is no" in run(log, "log", "dump", f"{log}/x", code=2).err
     for command in ("verify", "dump"):
         assert "There is no" in run(log, "log", command, "", code=2).err
+        assert "Check the path" in run(log, "log", command, "x" * 300, code=1).err
 
 
 def test_a_segment(log: str) -> None:

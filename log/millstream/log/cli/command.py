@@ -19,11 +19,13 @@ from millstream.log.errors import ConfigError, MillstreamError
 
 if TYPE_CHECKING:
     from millstream.log.interface import Log
+    from millstream.log.storage.files import Files
 
 __all__ = [
     "LogGroup",
     "check_is_there",
     "fail",
+    "holds_log",
     "json_option",
     "log_option",
     "pairs",
@@ -93,16 +95,22 @@ def check_is_there(url: str) -> None:
     not there must not make one."""
     from millstream.log.open import folder_of
     from millstream.log.storage.files import RealFiles
-    from millstream.log.storage.layout import META_PROPERTIES
 
     folder = folder_of(url)
     if folder is None:
         return  # memory: has nothing in it, and what is no URL open_log says
-    if not RealFiles().exists(f"{folder}/{META_PROPERTIES}"):
+    if not holds_log(RealFiles(), folder):
         raise ConfigError(
             f"There is no log in {folder}. Say where it is with --log file:DIR or $MILLSTREAM_LOG; "
             "`millstream topics create` makes one."
         )
+
+
+def holds_log(files: Files, folder: str) -> bool:
+    """Whether one of the files lies there that every log has."""
+    from millstream.log.storage.layout import META_PROPERTIES, TOPICS_FILE
+
+    return any(files.exists(f"{folder}/{name}") for name in (META_PROPERTIES, TOPICS_FILE))
 
 
 @contextmanager
