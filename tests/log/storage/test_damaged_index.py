@@ -47,10 +47,11 @@ def test_a_flipped_bit_cuts_no_batch() -> None:
         partition.append(batch([b"%d" % number]), NOW_MS)
     flush(partition)
     log_dir.close()
-    path = log_file(0, ".index")
+    path, size_bytes = log_file(0, ".index"), files.size(log_file(0))
     whole = files.read_whole(path)
-    for position in range(4, len(whole), 13):
-        _overwrite(files, path, whole, position, position % 7)
+    around = len(whole) * 30_000 // size_bytes
+    for position in range(around - 40, around + 8):
+        _overwrite(files, path, whole, position, 3)
         log_dir = open_log(files, config=config)
         (partition,) = log_dir.partitions.values()
         assert len(read_all(partition, size_bytes_max=30_000)) == 1200
