@@ -157,10 +157,6 @@ class Partition(ShrinkingPartition):
         self._update_offsets()
         return header.base_offset
 
-    def has_open_transaction(self, producer_id: int) -> bool:
-        """Whether this producer has written to the partition and neither committed nor aborted."""
-        return producer_id in self._producers.open_transactions
-
     def open_transactions(self) -> dict[int, int]:
         """Producer id -> epoch, of every transaction that is open here."""
         return self._producers.open_epochs()
