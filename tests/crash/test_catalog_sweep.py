@@ -19,6 +19,7 @@ from millstream.log.errors import LogError
 from millstream.log.storage import log_dir
 from millstream.log.storage.checkpointing import Checkpoints
 from shared.catalog_sweep import sweep, sweep_errors
+from shared.sweeping import coarse_first
 
 Patch = pytest.MonkeyPatch
 
@@ -146,4 +147,4 @@ def partitions_made_for_good_before_the_entry(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, ValueError, KeyError, LogError)):
-        sweep(step=2)
+        coarse_first(sweep)

@@ -15,6 +15,7 @@ from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.errors import LogError
 from shared.group_sweep import sweep
 from shared.offset_mutations import aborted_offsets_count_after_a_restart
+from shared.sweeping import coarse_first
 
 Patch = pytest.MonkeyPatch
 
@@ -75,4 +76,4 @@ def transactions_count_when_they_began(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError)):
-        sweep(step=4)
+        coarse_first(sweep)

@@ -7,6 +7,7 @@ recovery keeps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from shared.offset_mutations import (
     aborted_offsets_count_after_a_restart,
     offsets_outside_the_transaction,
 )
+from shared.sweeping import coarse_first
 
 pytestmark = pytest.mark.slow
 
@@ -128,4 +130,4 @@ def producer_ids_come_again(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError)):
-        sweep(all_of_them=True)
+        coarse_first(partial(sweep, all_of_them=True))

@@ -182,9 +182,11 @@ def run_until_crash(crash_at: int, work: Workload = workload) -> tuple[SimFiles,
     return files, history, False
 
 
-def crash_points(work: Workload = workload, *, step: int = 1) -> Iterator[tuple[SimFiles, History]]:
-    """The state of the disk at every write operation of the workload."""
-    crash_at = 0
+def crash_points(
+    work: Workload = workload, *, step: int = 1, offset: int = 0
+) -> Iterator[tuple[SimFiles, History]]:
+    """The state of the disk at every `step`-th write operation of the workload, from `offset`."""
+    crash_at = offset
     while True:
         files, history, crashed = run_until_crash(crash_at, work)
         yield files, history
@@ -217,11 +219,11 @@ def judge_disks(files: SimFiles, judge_disk: Callable[[SimFiles], None]) -> int:
     return len(seen) + 1
 
 
-def sweep_crashes(*, work: Workload = workload, step: int = 1) -> int:
+def sweep_crashes(*, work: Workload = workload, step: int = 1, offset: int = 0) -> int:
     """Judge every disk of every `step`-th crash point. Returns how many were judged."""
     return sum(
         judge_disks(files, partial(judge, history=history))
-        for files, history in crash_points(work, step=step)
+        for files, history in crash_points(work, step=step, offset=offset)
     )
 
 

@@ -1,8 +1,8 @@
-"""What every sweep needs: a failure that says where the sweep was."""
+"""What sweeps share: a failure that says where the sweep was; an order that finds bugs soon."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -15,3 +15,10 @@ def noting(where: object) -> Iterator[None]:
     except Exception as error:
         error.add_note(str(where))
         raise
+
+
+def coarse_first(sweep: Callable[..., object], *, step: int = 11) -> None:
+    """Every point, from one end to the other and again: a bug that only late ones show is found
+    after a part of the points before them."""
+    for offset in range(step):
+        sweep(step=step, offset=offset)
