@@ -18,6 +18,7 @@ from shared.logs import settled, values
 
 T0, U0 = TopicPartition("t", 0), TopicPartition("u", 0)
 Refused = Callable[[Operation], bool]
+FINISHED = Operation(-1, -1, "none", "")
 
 
 class Disk(SimFiles):
@@ -187,25 +188,29 @@ def test_a_full_disk_can_be_opened_though_an_id_is_to_be_forgotten() -> None:
 
 
 def test_a_partition_that_failed_is_not_asked_again() -> None:
-    disk = Disk()
+    disk, tries = Disk(), list[Operation]()
+    readable, stuck = list[bytes | None](), list[int]()
 
     async def body(log: EmbeddedLog, disk: Disk, clock: FakeClock) -> None:
         producer = await written(log, b"1")
         disk.refuse("EIO", grows("t-0"))
         with pytest.raises(StorageError, match="open the log again"):
             await producer.commit_transaction()
-        tries: list[Operation] = []
+        readable.extend(await values(log, U0))
         disk.on_operation = lambda each: tries.append(each) if grows("t-0", "u-0")(each) else None
         for _ in range(120):
             await pass_time(clock, 1_000)
-        assert tries == []
-        assert log._broker.transactions.stats().stuck == 1
+        stuck.append(log._broker.transactions.stats().stuck)
         with pytest.raises(StorageError, match="Opening the log again finishes it"):
             await log.producer(transactional_id="x").__aenter__()
         disk.on_operation = None
+        tries.append(FINISHED)
 
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError):  # so does closing the log, whatever the body raised
         with_disk(body, disk)
+    assert tries == [FINISHED]
+    assert stuck == [1]
+    assert readable == [b"1"], "who reads other partitions does not wait for this one"
 
     async def reopened() -> None:
         async with open_log_on(disk.restart(), "log", config={"flush.threads": 0}) as log:

@@ -20,13 +20,14 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConcurrentTransactionsError, StorageError, UnknownTopicError
+from millstream.log.errors import StorageError, UnknownTopicError
 from millstream.log.events import event
 from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
 from .primitives import check_string
 from .producer_ids import ProducerIds
+from .transactions import still_ending
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
 from .txn_records import TransactionMetadata, TransactionState
@@ -140,7 +141,7 @@ class TransactionCoordinator:
         self._stuck.check(transactional_id)
         if transactional_id in self._ending:
             self.table.check_end(transactional_id, producer_id, epoch, commit=commit)
-            raise _ending_already(transactional_id)
+            raise still_ending(transactional_id)
         ending = self._end(transactional_id, producer_id, epoch, commit=commit)
         return self._own(transactional_id, ending)
 
@@ -301,9 +302,10 @@ class TransactionCoordinator:
         """End a producer's transaction in these partitions, durably.
 
         Raises:
-            StorageError: the disk failed; some markers may be there.
+            StorageError: the disk failed; the markers it did not refuse are there.
         """
-        written = []
+        written: list[TopicPartition] = []
+        refused: StorageError | None = None
         for topic_partition in sorted(partitions):
             try:
                 self._partitions.append_marker(
@@ -315,8 +317,13 @@ class TransactionCoordinator:
                 )
             except UnknownTopicError:
                 continue  # deleted while the transaction was open: its records are gone
+            except StorageError as error:
+                refused = error  # those who read the others need not wait for it
+                continue
             written.append(topic_partition)
         await self._partitions.flush_existing(written)
+        if refused is not None:
+            raise refused
         self._on_ended(producer_id, commit)
 
     def _start_abort(self, fenced: TransactionMetadata, why: str) -> None:
@@ -367,7 +374,7 @@ class TransactionCoordinator:
         self._stuck.check(transactional_id)
         if transactional_id in self._ending:
             self.table.check(transactional_id, producer_id, epoch)
-            raise _ending_already(transactional_id)
+            raise still_ending(transactional_id)
 
     def _set_deadline(self, transactional_id: str, after_ms: int) -> None:
         deadline_ms = self._clock.monotonic_ms() + after_ms
@@ -390,10 +397,3 @@ class TransactionCoordinator:
         """Have a producer id at hand, so that `take` does not touch the disk on the event loop."""
         if self._producer_ids.is_empty:
             await self._partitions.run_on_disk(self._producer_ids.fill)
-
-
-def _ending_already(transactional_id: str) -> ConcurrentTransactionsError:
-    return ConcurrentTransactionsError(
-        f"Transactional id {transactional_id!r}: the transaction is being ended; wait for that "
-        "first."
-    )
