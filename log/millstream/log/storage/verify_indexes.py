@@ -24,6 +24,7 @@ from .txn_index import AbortedTransaction
 __all__ = ["IndexCheck", "stored_entries"]
 
 READ_BYTES = 1 << 16
+NEXT_OPENING = "The next opening builds it anew"
 REBUILD = "Remove the file and .kafka_cleanshutdown: the next opening builds it anew"
 REBUILD_ALL = (
     "Remove the index files of the segment (.index, .timeindex, .txnindex) and "
@@ -82,7 +83,7 @@ class IndexCheck:
             path = self._paths[suffix]
             if not self._files.exists(path):
                 if needed:
-                    yield error(path, -1, "the index is missing", REBUILD)
+                    yield error(path, -1, "the index is missing", NEXT_OPENING)
             else:
                 yield from self._torn(path, entry, REBUILD)
         if self._files.exists(self._paths[TXN_INDEX]):
@@ -160,7 +161,7 @@ class IndexCheck:
             at, (_, relative) = self._time
             what = f"offset {relative + self._base_offset} is behind the last batch"
             yield error(self._paths[TIME_INDEX], at, what, REBUILD)
-        elif self._last_time < self._largest:
+        elif self._last_time < self._largest and self._files.exists(self._paths[TIME_INDEX]):
             what = (
                 f"the largest timestamp is {self._largest}, the last entry says {self._last_time}"
             )
