@@ -12,6 +12,7 @@ LOG DIR/
         00000000000000000123.snapshot    producer state of everything below offset 123
         00000000000000000000.log.cleaned   being written by compaction; nothing without its swap
         00000000000000000000.log.swap      what compaction puts in place of segments; it holds
+        00000000000000000000.index.cleaned   likewise being written, by recovery too
         leader-epoch-checkpoint  partition.metadata
     TOPIC-PARTITION.ID-delete/           a partition being removed
     TOPIC-PARTITION.NUMBER-stray/        a partition of no known topic, kept for its owner to see
