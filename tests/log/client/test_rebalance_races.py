@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 
 import pytest
 
-from millstream.log import TopicPartition
+from millstream.log import LogClosedError, StorageError, TopicPartition
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.testing.fake_clock import FakeClock
 from shared.logs import settled, with_log
@@ -90,6 +91,66 @@ def test_subscribing_anew_while_partitions_are_given_up() -> None:
             await consumer.poll(0)
             await settled()
         assert consumer.assignment() == {TopicPartition("v", 0)}
+
+    with_log(body)
+
+
+def test_closing_while_a_new_assignment_is_taken_over() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await filled(log, 2)
+        revoking, may_go_on = asyncio.Event(), asyncio.Event()
+        told: list[str] = []
+
+        async def on_assigned(_: object) -> None:
+            told.append("assigned")
+
+        async def on_revoked(_: object) -> None:
+            told.append("revoked")
+            revoking.set()
+            await may_go_on.wait()
+
+        first = log.consumer(group="g", config=COOPERATIVE)
+        await first.subscribe(["t"], on_assigned=on_assigned, on_revoked=on_revoked)
+        await first.poll(0, 1)
+        second = log.consumer("t", group="g", config=COOPERATIVE)
+        joining = asyncio.create_task(second.poll(1000, 1))
+        await settled()
+        polling = asyncio.create_task(first.poll(0, 1))
+        await revoking.wait()
+        closing = asyncio.create_task(first.close())
+        await settled()
+        may_go_on.set()
+        await closing
+        with suppress(LogClosedError):
+            assert await polling == []
+        assert first.assignment() == set()
+        assert told == ["assigned", "revoked", "revoked"]
+        await joining
+        await second.close()
+
+    with_log(body)
+
+
+def test_whoever_left_reads_no_more_though_its_last_commit_failed() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await filled(log, 1)
+        consumer = log.consumer("t", group="g")
+        assert len(await consumer.poll(0, 1)) == 1
+        commit = log._broker.offsets.commit
+
+        async def refuse(*_: object) -> None:
+            raise StorageError("full")
+
+        log._broker.offsets.commit = refuse
+        with pytest.raises(StorageError):
+            await consumer.assign([TopicPartition("t", 0)])
+        log._broker.offsets.commit = commit
+        assert log.stats().members == 0
+        assert consumer.assignment() == set()
+        assert await consumer.poll(0, 1) == []
+        await consumer.subscribe(["t"])
+        assert len(await consumer.poll(0, 1)) == 1
+        assert log.stats().members == 1
 
     with_log(body)
 

@@ -307,8 +307,10 @@ class EmbeddedConsumer:
         for partition in partitions:
             self._partitions.partition(partition)
         if self._membership is not None:
-            await self._membership.leave()
-            self._membership = None
+            try:
+                await self._membership.leave()
+            finally:
+                self._membership = None
         self._read_no_whole_topics()
         self._fetcher.assign(partitions)
         self._wake.set()

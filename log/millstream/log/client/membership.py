@@ -165,6 +165,8 @@ class Membership:
             if self._instance_id is None:
                 self._broker.groups.leave_group(self._group, self._member_id)
             self._forget_member()
+            self._assigned = []
+            self._assign(())
 
     # A rebalance
 
@@ -247,6 +249,8 @@ class Membership:
         if revoked:
             self._must_join = True  # for another member to have them
             await self._revoke(revoked)
+            if self._has_left:
+                return  # the consumer was closed meanwhile
         self._assigned = assigned
         self._assigning.assigned(assigned, self._generation)
         self._assign(assigned)
