@@ -1,4 +1,4 @@
-"""Offsets that are forgotten while others are being committed."""
+"""Offsets that are forgotten while others are being committed, and other odd moments."""
 
 from __future__ import annotations
 
@@ -125,3 +125,16 @@ def test_a_commit_counts_when_it_returns(durability: str) -> None:
             assert await log.group_offsets("g") == {}
 
     asyncio.run(main())
+
+
+def test_a_commit_of_nothing() -> None:
+    """A client on the network may send one; there is no batch without records."""
+
+    async def body(log: EmbeddedLog) -> None:
+        offsets, member = log._broker.offsets, ConsumerGroupMetadata("g")
+        await offsets.commit(member, {})
+        producer_id, epoch = await log._broker.transactions.init_producer_id("x", 60_000)
+        await offsets.commit_in_transaction("x", producer_id, epoch, member, {})
+        assert await log.group_offsets("g") == {}
+
+    with_log(body)

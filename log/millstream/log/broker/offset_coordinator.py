@@ -115,6 +115,8 @@ class OffsetCoordinator:
         """
         await self._topic.create_if_missing()
         self._check_commit(member, offsets, transactional=True)
+        if not offsets:
+            return
         where = self._topic.partition_of(member.group)
         self._transactions.add_partitions(transactional_id, producer_id, epoch, (where,))
         known_epoch, sequence = self._sequences.get((producer_id, where), (epoch, 0))
