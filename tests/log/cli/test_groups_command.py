@@ -79,6 +79,7 @@ def test_what_is_refused(log: str) -> None:
         (["reset", "g", "--to", "end", "--execute", "--dry-run"], 2, "exclude"),
         (["reset", "g", "--to", "noon"], 2, "none of"),
         (["reset", "g", "--to", "end", "--topic", "t:x"], 2, "write TOPIC"),
+        (["reset", "g", "--to", "end", "--topic", "t:" + "9" * 5000], 2, "write TOPIC"),
         (["reset", "g", "--to", "end", "--topic", "x"], 1, "does not exist"),
         (["reset", "g", "--to", "end", "--topic", "t:7"], 1, "partition 7"),
         (["reset", "h", "--to", "end"], 1, "has committed nothing"),

@@ -120,6 +120,7 @@ BAD = [
     (b"{", "no JSON"),
     (b'{"values": "x"}', "it has 'values'"),
     (b'{"value": "x", "value_base64": "eA=="}', "both"),
+    (b'{"value": ' + b"[" * 500 + b"]" * 500 + b"}", "nested"),
     (b'{"value_base64": "?"}', "no base64"),
     (b'{"value_base64": 1}', "no string"),
     (b'{"timestamp": "now"}', "whole number"),

@@ -89,6 +89,8 @@ def consume(
     from .record_formats import FormatError, formatter
 
     where = None if start is None else parse_start(start)
+    if group == "":  # Kafka's coordinator refuses it, too
+        raise click.UsageError("--group is empty: name a group, or leave it out.")
     if group is not None and partitions:
         raise click.UsageError("--partition cannot go with --group: the group shares partitions.")
     if group is not None and where is not None and where.kind in {"offset", "time"}:

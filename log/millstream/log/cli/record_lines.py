@@ -142,7 +142,12 @@ def _bytes(fields: dict[str, Any], name: str) -> bytes | None:
 def _as_bytes(value: Any) -> bytes | None:
     if value is None:
         return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise BadLineError(f"it is nested too deeply: {error}") from None
 
 
 def _headers(value: Any) -> Headers:

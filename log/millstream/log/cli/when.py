@@ -11,10 +11,11 @@ import click
 
 from millstream.log.settings import LONG_MAX
 
-__all__ = ["Start", "parse_span", "parse_start", "parse_time"]
+__all__ = ["NUMBER", "Start", "parse_span", "parse_start", "parse_time"]
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-AGO = re.compile(r"(\d{1,15})\s*(ms|s|m|h|d|w)(\s+ago)?")
+NUMBER = re.compile(r"[0-9]{1,19}")
+AGO = re.compile(r"([0-9]{1,15})\s*(ms|s|m|h|d|w)(\s+ago)?")
 FORMS = (
     'beginning, end, an offset, or a time: ISO 8601, milliseconds as @1714564800000, or "2h ago"'
 )
@@ -31,7 +32,7 @@ def parse_start(text: str) -> Start:
     """Raises click.UsageError that names the forms there are."""
     if text == "beginning" or text == "end":
         return Start("beginning" if text == "beginning" else "end")
-    if text.isascii() and text.isdigit():
+    if NUMBER.fullmatch(text):
         return Start("offset", int(text))
     timestamp = parse_time(text)
     if timestamp is None:
@@ -44,7 +45,7 @@ def parse_time(text: str) -> int | None:
 
     ISO 8601 (UTC unless it says otherwise), `@` and milliseconds, or how long ago: `90s`, `2h ago`.
     """
-    if re.fullmatch(r"@\d{1,19}", text):
+    if text[:1] == "@" and NUMBER.fullmatch(text, 1):
         timestamp = int(text[1:])
         return timestamp if timestamp <= LONG_MAX else None
     ago = AGO.fullmatch(text.strip())
