@@ -119,6 +119,7 @@ class Compaction:
         self._map_was_full = False
         self._end = plan.end
         self._written: list[Segment] = []
+        self._read: Segment | None = None
         self._open_in_snapshots: set[int] = set()
         """Producers whose transaction the last snapshot holds open, until their marker comes."""
 
@@ -148,6 +149,8 @@ class Compaction:
         self.groups.clear()
         for segment in self._written:
             segment.close()
+        if self._read is not None:
+            self._read.close()  # who holds the error holds what reads it, too
         with suppress(OSError):
             remove_leftovers(self._files, self.plan.folder)
 
@@ -291,7 +294,7 @@ class Compaction:
 
     def _batches(self, base_offset: int) -> Iterator[tuple[BatchHeader, memoryview]]:
         """The batches of a segment, through a handle of this compaction."""
-        segment = Segment(self._files, self.plan.folder, base_offset)
+        segment = self._read = Segment(self._files, self.plan.folder, base_offset)
         ends = [*self.plan.base_offsets, self.plan.end]
         end = ends[bisect_right(ends, base_offset)]
         read_to, next_offset = 0, base_offset
