@@ -81,7 +81,7 @@ def topology(reference: str, form: str) -> None:
 @app_argument
 @log_option
 @click.option(
-    "--from", "start", metavar="WHEN", required=True, help="beginning, an ISO time, or e.g. 2d ago."
+    "--from", "start", metavar="WHEN", required=True, help="beginning, an ISO time, or 2d ago."
 )
 @click.option("--to", "end", metavar="WHEN", help="Where to stop; default: what is there now.")
 @click.option("--as", "replay_id", metavar="ID", required=True, help="The replay's application id.")
