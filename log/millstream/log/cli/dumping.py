@@ -7,7 +7,6 @@ stops making sense.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from millstream.log.config import CONSUMER_OFFSETS, TRANSACTION_STATE
@@ -15,7 +14,7 @@ from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader, decode_batch
 from millstream.log.format.control import control_type
 from millstream.log.record import RecordBatch, TopicPartition
-from millstream.log.storage.files import Files
+from millstream.log.storage.files import Files, parent
 from millstream.log.storage.layout import (
     INDEX,
     LOG,
@@ -175,7 +174,7 @@ class Dumping:
 
 
 def _partition_at(path: str) -> TopicPartition:
-    name = Path(path).absolute().parent.name
+    name = parent(path).rpartition("/")[2]
     return partition_of(name) or TopicPartition(name, 0)
 
 

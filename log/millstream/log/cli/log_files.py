@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -102,6 +101,9 @@ def dump(path: str, records: bool, decode: bool, as_json: bool) -> None:
         if not files.exists(path):
             fail(f"There is no {path!r}. Give a file of a log, or a directory with such files.", 2)
         folder = path if files.is_dir(path) else parent(path)
+        if folder.rpartition("/")[2] in {".", ".."}:  # its name says which partition it is
+            path = str(click.Path(resolve_path=True)(path))
+            folder = path if files.is_dir(path) else parent(path)
     with reported_errors(), _locked_above(files, folder):
         dumping = Dumping(files, records=records or decode, decode=decode)
         damaged = False
@@ -133,8 +135,9 @@ def _locked(files: Files, folder: str) -> Iterator[None]:
 @contextmanager
 def _locked_above(files: Files, folder: str) -> Iterator[None]:
     """A partition's folder is locked by the log it lies in."""
-    above = str(Path(folder).resolve().parent)
-    with _locked(files, folder), _locked(files, above):
+    from millstream.log.storage.files import parent
+
+    with _locked(files, folder), _locked(files, parent(folder)):
         yield
 
 
