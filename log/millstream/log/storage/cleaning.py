@@ -182,7 +182,7 @@ class Cleaning:
 
     def _cleanable(self, now_ms: int) -> _Cleanable:
         partition, first_dirty = self._partition, self._first_dirty()
-        limit = min(partition.last_stable_offset, partition.checkpointed_recovery_point)
+        limit = min(partition.stable_for_good, partition.checkpointed_recovery_point)
         lag_ms = partition.config.min_compaction_lag_ms
         clean_bytes = dirty_bytes = 0
         end = partition.log_start_offset

@@ -151,6 +151,8 @@ class Partition(ShrinkingPartition):
             raise self._unreadable(error) from error
         header = self._write(batch, parse_header(batch), now_ms)
         ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
+        if ended is not None and self._acknowledges_unsynced:
+            self._ended_unsynced.append(ended)
         if ended is not None and not commit:
             stable = self._producers.stable_offset_at(ended.marker_offset)
             self._segments.active.txn_index.append(AbortedTransaction(*ended, stable))
@@ -241,6 +243,9 @@ class Partition(ShrinkingPartition):
             self.recovery_point = max(self.recovery_point, flush.recovery_point)
             self.durable_offset = max(self.durable_offset, self.recovery_point, flush.offset)
             self.high_watermark = max(self.high_watermark, flush.offset)
+            ended = self._ended_unsynced
+            while ended and ended[0].marker_offset < self.durable_offset:
+                ended.popleft()
             self._update_offsets()
         if self._closed:
             self._close_files()
