@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError, LogError
 
-from .consumer_protocol import decode_subscription
+from .consumer_protocol import decode_assignment, decode_subscription
 
 __all__ = [
     "CONSUMER",
@@ -102,6 +102,10 @@ class Member:
         """Whether it keeps its place over a restart (KIP-345)."""
         return self.request.group_instance_id is not None
 
+    def suits(self, successor: JoinRequest) -> bool:
+        """Whether who takes over its place can have its assignment as it is."""
+        return topics_of(successor) == topics_of(self.request) and not _has_to_give_up(self)
+
 
 def topics_of(request: JoinRequest) -> frozenset[str] | None:
     """The topics a consumer subscribed to; None for members of another kind."""
@@ -113,3 +117,18 @@ def topics_of(request: JoinRequest) -> frozenset[str] | None:
         )
     except CorruptRecordError:
         return None
+
+
+def _has_to_give_up(member: Member) -> bool:
+    """Whether a consumer had partitions that it was not given again: it joins once more when it has
+    given them up, for another to have them (KIP-429)."""
+    if member.request.protocol_type != CONSUMER:
+        return False
+    try:
+        given = frozenset(decode_assignment(member.assignment))
+        return any(
+            not given.issuperset(decode_subscription(data).owned)
+            for _, data in member.request.protocols
+        )
+    except CorruptRecordError:
+        return False

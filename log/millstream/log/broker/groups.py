@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 
 from .group_fencing import fenced, outdated, rebalancing, unknown
 from .group_protocols import check_protocols, chosen_protocol
-from .group_values import GroupState, JoinRequest, JoinResult, Member, Reply, SyncResult, topics_of
+from .group_values import GroupState, JoinRequest, JoinResult, Member, Reply, SyncResult
 
 __all__ = ["Group"]
 
@@ -146,7 +146,7 @@ class Group:
     def _take_over(self, former: str, request: JoinRequest, now_ms: int) -> None:
         """The member is back, under another id; or a second one uses its instance id."""
         member = self.members[former]
-        wanted = topics_of(member.request)
+        suits = member.suits(request)
         if member.is_waiting:
             error = fenced(self.name, former, request.group_instance_id)
             self._replies.append(Reply(former, error))
@@ -159,7 +159,7 @@ class Group:
         stays = (
             self.state is GroupState.STABLE
             and chosen_protocol(self.members, self.leader or "") == self.protocol
-            and topics_of(request) == wanted
+            and suits
         )
         if stays:
             self._replies.append(
