@@ -21,7 +21,7 @@ from millstream.log.testing.sim_loop import run
 from shared import error_workload as calls
 from shared.error_sweep import SEED, CountedFiles, opened, run_strictly
 from shared.error_workload import Told, check
-from shared.sweeping import noting
+from shared.sweeping import distinct, noting
 
 When = Literal["early", "late"]
 Call = Callable[[Log, Told, int], Awaitable[object]]
@@ -232,7 +232,7 @@ def _judged(main: Callable[[], Coroutine[Any, Any, None]], files: SimFiles, told
         gc.collect()
 
     run_strictly(then_collect, SEED)
-    for disk in (files.after_crash("dropped", "dropped"), files.restart()):
+    for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
 
         async def verify(disk: SimFiles = disk) -> None:
             async with opened(disk) as log:

@@ -24,7 +24,7 @@ from millstream.log.open import open_log_on
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import SimFiles
 from shared.log_sweep import disks_after, failing_at, read_all, run_until_crash
-from shared.sweeping import noting
+from shared.sweeping import distinct, noting
 
 FOLDER = "log"
 SMALL: Mapping[str, str | int] = {"segment.bytes": 1024}
@@ -270,8 +270,8 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1, offset: int =
 
         run_until_crash(files, work)
         files.on_operation = None
-        for disk in (files.restart(), files.after_crash("dropped", "dropped")):
+        for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
             with noting(f"{kind} at write {point}"):
                 recovered(disk, promises)
-            checked += 1
+        checked += 1
     return checked

@@ -7,8 +7,10 @@ for good comes back, and what `shared.compacting.Written` demands holds as ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 
 from millstream.log.errors import StorageError
 from millstream.log.storage.log_dir import LogDir
@@ -24,7 +26,7 @@ from shared.partitions import (
     new_partition,
     open_log,
 )
-from shared.sweeping import noting
+from shared.sweeping import distinct, noting
 
 CONFIG = replace(COMPACTED, segment_bytes=1024)
 
@@ -232,30 +234,34 @@ def sweep_starts(*, step: int = 1, offset: int = 0) -> int:
     judged = 0
     for crash_at in swap_points()[offset::step]:
         files, promised, _ = run_until_crash(crash_at)
-        starts: list[Callable[[], SimFiles]] = [
-            files.restart,
-            lambda files=files: files.after_crash("kept", "kept"),
-            lambda files=files: files.after_crash("mixed", "mixed", seed=1),
-        ]
-        for start in starts:
-            judged += _sweep_start(start, promised)
+        for number, disk in enumerate(distinct(_disks_of_starts(files))):
+            with noting(at(files, f"disk {number} of the starts after it")):
+                judge(disk, promised)
+            judged += 1
     return judged
 
 
-def _sweep_start(start: Callable[[], SimFiles], promised: Promised) -> int:
-    crash_again = 0
-    while True:
-        damaged = start()
-        damaged.crash_at = crash_again
-        try:
-            open_log(damaged, config=CONFIG)
-        except Crash:
-            for entries in ("mixed", "dropped"):
-                with noting(at(damaged, entries)):
-                    judge(damaged.after_crash("mixed", entries, seed=crash_again), promised)
-            crash_again += 1
-            continue
-        return 2 * crash_again
+def _disks_of_starts(files: SimFiles) -> Iterator[SimFiles]:
+    def killed() -> SimFiles:
+        disk = SimFiles()
+        disk.root = deepcopy(files.root)  # every start finds what the first one found
+        return disk
+
+    starts: list[Callable[[], SimFiles]] = [
+        killed,
+        lambda: files.after_crash("kept", "kept"),
+        lambda: files.after_crash("mixed", "mixed", seed=1),
+    ]
+    for start in starts:
+        for crash_again in count():
+            damaged = start()
+            damaged.crash_at = crash_again
+            try:
+                open_log(damaged, config=CONFIG)
+                break
+            except Crash:
+                for entries in ("mixed", "dropped"):
+                    yield damaged.after_crash("mixed", entries, seed=crash_again)
 
 
 def sweep_errors(kind: str, *, step: int = 1, offset: int = 0) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from millstream.log.storage.memory_files import MemoryFile
 from millstream.log.testing.sim_files import Operation, SimFiles, SimHandle, disk_error
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, run
 from shared.error_workload import Told, check, create_topics, work
-from shared.sweeping import noting
+from shared.sweeping import distinct, noting
 
 __all__ = ["Fault", "Kind", "parts", "sweep"]
 
@@ -200,7 +200,7 @@ def play(start: Start, fault: Fault) -> CountedFiles:
 def judge(fault: Fault, files: CountedFiles, told: Told) -> None:
     """What was promised is there, after a kill and after a power loss."""
     files.on_operation = None
-    for disk in (files.after_crash("dropped", "dropped"), files.restart()):
+    for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
 
         async def verify(disk: SimFiles = disk) -> None:
             async with opened(disk) as log:

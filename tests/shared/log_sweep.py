@@ -33,7 +33,7 @@ from millstream.log.testing.sim_files import (
     SimFiles,
     disk_error,
 )
-from shared.sweeping import noting
+from shared.sweeping import distinct, noting
 
 FOLDER = "log"
 IN = TopicPartition("in", 0)
@@ -211,14 +211,15 @@ def visible_transactions(contents: Visible, partition: int) -> list[int]:
 
 
 def disks_after(files: SimFiles, seed: int, *, all_of_them: bool) -> Iterator[SimFiles]:
-    """Disks that a power loss at this moment allows."""
-    if not all_of_them:
-        yield files.after_crash(CONTENTS[seed % len(CONTENTS)], "mixed", seed=seed)
-        yield files.after_crash("dropped", "dropped", seed=seed)
-        return
-    modes: list[tuple[Contents, Entries]] = [(each, "mixed") for each in CONTENTS]
-    for contents, entries in [*modes, ("kept", "kept"), ("dropped", "dropped"), ("zeroed", "kept")]:
-        yield files.after_crash(contents, entries, seed=seed)
+    """Disks that a power loss at this moment allows, each once: two, or one of every kind."""
+    modes: list[tuple[Contents, Entries]] = [
+        (CONTENTS[seed % len(CONTENTS)], "mixed"),
+        ("dropped", "dropped"),
+    ]
+    if all_of_them:
+        modes = [*((each, "mixed") for each in CONTENTS), ("kept", "kept"), modes[1]]
+        modes.append(("zeroed", "kept"))
+    return distinct(files.after_crash(*mode, seed=seed) for mode in modes)
 
 
 def recovered(disk: SimFiles, promises: Promises, *, durability: str = "fsync") -> None:
@@ -331,7 +332,7 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
 
         run_until_crash(files, work)
         files.on_operation = None
-        for disk in (files.restart(), files.after_crash("dropped", "dropped")):
+        for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
             with noting(f"{kind} at write {point}"):
                 recovered(disk, promises)
         checked += 1

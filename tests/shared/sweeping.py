@@ -1,9 +1,21 @@
-"""What sweeps share: a failure that says where the sweep was; an order that finds bugs soon."""
+"""What sweeps share: each disk judged once, a failure that says where, an order that finds soon."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+
+from millstream.log.testing.sim_files import SimFiles
+
+
+def distinct(disks: Iterable[SimFiles]) -> Iterator[SimFiles]:
+    """Each disk once: one that holds what another held, all of it synced, is the same again."""
+    seen = set()
+    for disk in disks:
+        contents = disk.contents()
+        if contents not in seen:
+            seen.add(contents)
+            yield disk
 
 
 @contextmanager
