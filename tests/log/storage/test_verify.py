@@ -230,7 +230,8 @@ def open_and_close(files: MemoryFiles) -> None:
 
 
 LEFT = {
-    f"log/in-0/{SEGMENT}.log.cleaned": "a compaction was cut short",
+    f"log/in-0/{SEGMENT}.log.cleaned": "a compaction or a recovery was cut short",
+    f"log/in-0/{SEGMENT}.index.cleaned": "a compaction or a recovery was cut short",
     "log/in-0/00000000000000000003.index": "the removal of its segment was cut short",
     "log/topics.json.tmp": "being replaced",
     "log/in-0/notes.txt": "no file of a partition",

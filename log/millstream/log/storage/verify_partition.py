@@ -158,7 +158,7 @@ class PartitionCheck:
                 else:
                     yield notice(path, "the removal of its segment was cut short", NEXT_OPENING)
             if name.endswith((CLEANED, SWAP)):
-                yield notice(path, "a compaction was cut short", NEXT_OPENING)
+                yield notice(path, "a compaction or a recovery was cut short", NEXT_OPENING)
             elif name.endswith(".tmp"):
                 yield notice(path, "a file that was being replaced", "It can be removed")
             elif name not in {LEADER_EPOCHS, PARTITION_METADATA} and not any(
