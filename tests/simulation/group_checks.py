@@ -31,7 +31,7 @@ def _check_committed(
     last = max(sure, key=lambda each: each.began, default=None)
     after = last.began if last is not None else -1
     allowed = {each.offset for each in tried if each.may_count and each.over > after}
-    youngest = max((each.wall_ms for each in tried if each.may_count), default=0)
+    youngest = max((each.wall_ms for each in sure), default=0)  # others may have come to nothing
     expired = case.offsets_retention_ms is not None and (
         youngest + case.offsets_retention_ms < case.wall_ms
     )
