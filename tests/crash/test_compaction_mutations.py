@@ -20,6 +20,7 @@ from millstream.log.storage.files import Files
 from millstream.log.storage.segment import Segment
 from millstream.log.testing.sim_files import SimFiles
 from shared.compaction_sweep import sweep_crashes, sweep_starts
+from shared.sweeping import coarse_first
 
 pytestmark = pytest.mark.slow
 
@@ -148,11 +149,11 @@ def name_of(mutation: Callable[..., object]) -> str:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError, OSError)):
-        sweep_crashes()
+        coarse_first(sweep_crashes)
 
 
 @pytest.mark.parametrize("mutation", CAUGHT_BY_STARTS, ids=name_of)
 def test_the_sweep_of_starts_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError, OSError)):
-        sweep_starts()
+        coarse_first(sweep_starts)

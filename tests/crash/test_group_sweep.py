@@ -14,6 +14,8 @@ from millstream.log.broker.offset_coordinator import OffsetCoordinator
 from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.errors import LogError
 from shared.group_sweep import sweep
+from shared.offset_mutations import aborted_offsets_count_after_a_restart
+from shared.sweeping import coarse_first
 
 Patch = pytest.MonkeyPatch
 
@@ -23,8 +25,9 @@ def test_crashes_at_many_points() -> None:
 
 
 @pytest.mark.slow
-def test_every_crash_point_on_every_disk() -> None:
-    assert sweep(all_of_them=True) > 1000
+@pytest.mark.parametrize("offset", range(4))
+def test_every_crash_point_on_every_disk(offset: int) -> None:
+    assert sweep(step=4, offset=offset, all_of_them=True) > 800
 
 
 def commits_count_before_they_are_durable(patch: Patch) -> None:
@@ -43,15 +46,6 @@ def tombstones_are_not_written(patch: Patch) -> None:
                 self._offsets._committed.get(group, {}).pop(key[1], None)
 
     patch.setattr(OffsetCoordinator, "_forget", forget)
-
-
-def aborted_offsets_count_after_a_restart(patch: Patch) -> None:
-    original = OffsetLoader._end
-
-    def end(self: Any, producer_id: int, *, commit: bool) -> None:
-        original(self, producer_id, commit=True)
-
-    patch.setattr(OffsetLoader, "_end", end)
 
 
 def transactions_count_when_they_began(patch: Patch) -> None:
@@ -82,4 +76,4 @@ def transactions_count_when_they_began(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError)):
-        sweep(step=4)
+        coarse_first(sweep)

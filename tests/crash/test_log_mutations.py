@@ -7,19 +7,23 @@ recovery keeps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from millstream.log.broker import flusher
-from millstream.log.broker.offset_coordinator import OffsetCoordinator
-from millstream.log.broker.offsets import OffsetLoader
 from millstream.log.broker.producer_ids import ProducerIds
 from millstream.log.broker.txn_records import TransactionState
 from millstream.log.broker.txn_recovery import TransactionRecovery
 from millstream.log.errors import LogError
 from millstream.log.storage.partition import Partition
 from shared.log_sweep import sweep
+from shared.offset_mutations import (
+    aborted_offsets_count_after_a_restart,
+    offsets_outside_the_transaction,
+)
+from shared.sweeping import coarse_first
 
 pytestmark = pytest.mark.slow
 
@@ -99,25 +103,6 @@ def only_logged_transactions_aborted(patch: Patch) -> None:
     patch.setattr(TransactionRecovery, "_abort_found", abort)
 
 
-def offsets_outside_the_transaction(patch: Patch) -> None:
-    async def commit(
-        self: Any, _id: str, _pid: int, _epoch: int, member: Any, offsets: Any
-    ) -> None:
-        await self._topic.create_if_missing()
-        await self._write_offsets(member.group, offsets)
-
-    patch.setattr(OffsetCoordinator, "commit_in_transaction", commit)
-
-
-def aborted_offsets_count_after_a_restart(patch: Patch) -> None:
-    original = OffsetLoader._end
-
-    def end(self: Any, producer_id: int, *, commit: bool) -> None:
-        original(self, producer_id, commit=True)
-
-    patch.setattr(OffsetLoader, "_end", end)
-
-
 def producer_ids_come_again(patch: Patch) -> None:
     def fill(self: Any) -> None:
         self._next, self._block_end = 0, 1000
@@ -145,4 +130,4 @@ def producer_ids_come_again(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError)):
-        sweep(all_of_them=True)
+        coarse_first(partial(sweep, all_of_them=True))

@@ -8,6 +8,7 @@ was acknowledged, has no gap, and knows its producers and open transactions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from millstream.log.storage import checkpointing, flush, loading, partition, shr
 from millstream.log.storage.segment import Segment
 from shared.partition_sweep import sweep_crashes, sweep_errors
 from shared.retention_workload import retention_workload
+from shared.sweeping import coarse_first
 
 Patch = pytest.MonkeyPatch
 
@@ -124,4 +126,4 @@ def deleted_records_come_back(patch: Patch) -> None:
 def test_the_sweep_catches(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
     with pytest.raises((AssertionError, LogError)):
-        sweep_crashes(work=retention_workload)
+        coarse_first(partial(sweep_crashes, work=retention_workload))

@@ -128,7 +128,7 @@ def test_killed_again_and_again_over_300_000_records(tmp_path: Path, life: str) 
     life_s = 1.0 if life == "about a second" else 0.3 * whole_run_s(tmp_path)
     kills = kill_until_done(tmp_path, life_s)
     asyncio.run(check(tmp_path, expected))
-    print(f"{kills} kills")
+    assert kills > 0
 
 
 def test_sigterm_finishes_the_commit_and_leaves_nothing_to_restore(tmp_path: Path) -> None:
@@ -136,7 +136,6 @@ def test_sigterm_finishes_the_commit_and_leaves_nothing_to_restore(tmp_path: Pat
     process = subprocess.Popen(
         command(tmp_path, "--json"), stdout=subprocess.PIPE, env=environment()
     )
-    time.sleep(0)
     wait_for_state(tmp_path)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)

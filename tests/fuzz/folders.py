@@ -12,9 +12,9 @@ from millstream.log import Log, TopicPartition
 from millstream.log.cli.dumping import Dumping, files_in
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
-from millstream.log.storage.files import write_file
-from millstream.log.storage.memory_files import MemoryFiles, MemoryFolder
+from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.verify import verify_log
+from shared.damage import contents_of, files_with
 
 STEP_BYTES = 8
 STEPS_MAX = 12
@@ -30,9 +30,12 @@ def opened(data: bytes) -> list[str]:
     """
     files = damaged(data)
     errors: list[str] = []
+    nobody_asked_for: list[dict[str, object]] = []
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(_unexpected)
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: nobody_asked_for.append(context)
+        )
         for _ in range(2):
             try:
                 async with asyncio.timeout(20):
@@ -43,6 +46,7 @@ def opened(data: bytes) -> list[str]:
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task is left"
 
     asyncio.run(main())
+    assert nobody_asked_for == []
     assert not files._locks, "the folder stayed locked"
     return errors
 
@@ -50,9 +54,9 @@ def opened(data: bytes) -> list[str]:
 def verified(data: bytes) -> list[str]:
     """What `verify_log` finds; it reads, and writes nothing."""
     files = damaged(data)
-    before = stored(files)
+    before = contents_of(files)
     found = list(verify_log(files, "log", records=True))
-    assert stored(files) == before, "it wrote"
+    assert contents_of(files) == before, "it wrote"
     assert data or not found, found
     return [str(each) for each in found]
 
@@ -63,13 +67,6 @@ def dumped(data: bytes) -> None:
     for path in files_in(files, "log"):
         for entry in Dumping(files, records=True, decode=True).entries(path):
             orjson.dumps(entry)
-
-
-def _unexpected(_loop: asyncio.AbstractEventLoop, context: dict) -> None:
-    error = context.get("exception") or RuntimeError(context["message"])
-    if not isinstance(error, LogError):
-        raise error
-    raise AssertionError(f"nobody asked for {error!r}") from error
 
 
 async def _use(log: Log, errors: list[str]) -> None:
@@ -146,22 +143,7 @@ def whole() -> dict[str, bytes]:
             await log.delete_records({IN: 1})
 
     asyncio.run(fill())
-    return stored(files)
-
-
-def stored(files: MemoryFiles) -> dict[str, bytes]:
-    """Every file and what it holds."""
-    found: dict[str, bytes] = {}
-
-    def walk(folder: MemoryFolder, path: str) -> None:
-        for name, node in folder.entries.items():
-            if isinstance(node, MemoryFolder):
-                walk(node, f"{path}{name}/")
-            else:
-                found[f"{path}{name}"] = bytes(node.content)
-
-    walk(files.root, "")
-    return found
+    return contents_of(files)
 
 
 def _order(path: str) -> tuple[bool, str]:
@@ -184,19 +166,7 @@ def damaged(data: bytes) -> MemoryFiles:
             path = paths[step[4] % len(paths)]  # one file in the place of another
         if changed is not None:
             contents[path] = changed
-    return stored_as(contents)
-
-
-def stored_as(contents: dict[str, bytes]) -> MemoryFiles:
-    """Files in memory with these contents."""
-    files = MemoryFiles()
-    for path, content in contents.items():
-        *folders, _ = path.split("/")
-        for depth in range(1, len(folders) + 1):
-            if not files.exists("/".join(folders[:depth])):
-                files.make_dir("/".join(folders[:depth]))
-        write_file(files, path, content)
-    return files
+    return files_with(contents)
 
 
 def _change(content: bytes, kind: int, position: int, with_bytes: bytes) -> bytes | None:

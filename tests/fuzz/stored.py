@@ -5,12 +5,19 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 
-from millstream.log.broker.producer_ids import PRODUCER_ID_FILE, ProducerIds
+from millstream.log.broker.producer_ids import ProducerIds
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.header import HEADER_SIZE_BYTES, checksum, parse_header
 from millstream.log.settings import LONG_MAX
 from millstream.log.storage.files import write_file
-from millstream.log.storage.layout import INDEX, LOG, TIME_INDEX, TXN_INDEX, offset_file
+from millstream.log.storage.layout import (
+    INDEX,
+    LOG,
+    PRODUCER_ID_FILE,
+    TIME_INDEX,
+    TXN_INDEX,
+    offset_file,
+)
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.offset_index import OffsetIndex
 from millstream.log.storage.segment import Segment

@@ -8,12 +8,14 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from millstream.log import TopicPartition
+from millstream.log import StorageError, TopicPartition
 from millstream.log.broker.counting import FLUSH_BUCKETS_S, Histogram
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.metrics import FAMILIES
 from millstream.log.metrics_text import Family, histogram_text, metric_text
 from millstream.log.open import open_log_on
+from millstream.log.server.metrics_http import serve_metrics
+from millstream.log.stats import FlusherStats
 from millstream.log.storage.partition import Partition
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
@@ -123,15 +125,17 @@ def test_a_disk_that_fails_is_seen() -> None:
             await log.create_topic("t")
             files.on_operation = fail
             async with log.producer() as producer:
-                with pytest.raises(Exception, match="fsync failed"):
+                with pytest.raises(StorageError, match="fsync failed"):
                     await producer.send("t", b"lost")
-            found = metrics(log)
-            assert found["millstream_log_failed_partitions", ()] == 1
-            assert found["millstream_log_flush_failures_total", ()] == 1
-            assert log._broker.partitions.flusher.stats().failed == 1
+            found.append((metrics(log), log._broker.partitions.flusher.stats()))
 
-    with pytest.raises(Exception, match="takes no more writes"):
+    found: list[tuple[Found, FlusherStats]] = []
+    with pytest.raises(StorageError, match="takes no more writes"):  # from closing the log
         asyncio.run(main())
+    ((seen, flusher),) = found
+    assert seen["millstream_log_failed_partitions", ()] == 1
+    assert seen["millstream_log_flush_failures_total", ()] == 1
+    assert flusher.failed == 1
 
 
 def test_the_size_is_told_without_opening_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +162,32 @@ def test_the_size_is_told_without_opening_files(monkeypatch: pytest.MonkeyPatch)
             assert found["millstream_log_segments", ("t", "0")] == 5
             assert found["millstream_log_size_bytes", ("t", "0")] > 4000
             assert opened == []
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_does_not_tell_sizes() -> None:
+    def fail(operation: Operation) -> OSError | None:
+        due = operation.kind == "size" and "/t-0/" in operation.path
+        return disk_error("EIO", operation.path) if due else None
+
+    async def main() -> None:
+        files = SimFiles()
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            await log.create_topic("t", config={"segment.bytes": 1024})
+            async with log.producer() as producer:
+                for _ in range(5):
+                    await producer.send("t", b"." * 800)
+        async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+            files.on_operation = fail
+            async with serve_metrics([log.metrics], "127.0.0.1:0") as address:
+                reader, writer = await asyncio.open_connection(*address.rsplit(":", 1))
+                writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"Partition t-0" in answer
+            files.on_operation = None
 
     asyncio.run(main())
 

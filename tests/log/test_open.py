@@ -101,6 +101,8 @@ def test_group_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("data", "is no log"),
         ("file:", "is no log"),
+        ("file://", "is no log"),
+        ("file://?durability=os", "is no log"),
         ("memory:x", "is no log"),
         ("ftp://host", "is no log"),
         ("file:data?durability=maybe", "fsync.*os"),

@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 from millstream.log import Log
 from millstream.log.client.embedded_log import EmbeddedLog
-from millstream.log.errors import LogError
 from millstream.log.testing.sim_files import SimFiles
 from millstream.log.testing.sim_loop import run
 from shared import error_workload as calls
 from shared.error_sweep import SEED, CountedFiles, opened, run_strictly
 from shared.error_workload import Told, check
+from shared.sweeping import distinct, noting
 
 When = Literal["early", "late"]
 Call = Callable[[Log, Told, int], Awaitable[object]]
@@ -57,11 +57,6 @@ class CancelledAt:
                 thrown = raised
             if is_due and self._when == "late" and thrown is None:
                 thrown = asyncio.CancelledError()
-
-
-async def _close_and_open(log: Log, told: Told, number: int) -> None:
-    assert isinstance(log, EmbeddedLog)
-    await log.close()
 
 
 async def _sends_at_once(log: Log, told: Told, number: int) -> None:
@@ -149,7 +144,7 @@ def cancel_call(name: str, k: int, when: When) -> Found:
 
 def cancel_open(k: int, when: When) -> Found:
     """Cancel the opening of a log that has to be recovered, then open it."""
-    files, told = _used(closed=False)
+    files, told = _used()
     files = files.killed()
     results: list[Found] = []
 
@@ -198,13 +193,12 @@ async def _begun(files: SimFiles, told: Told) -> EmbeddedLog:
     return log
 
 
-def _used(*, closed: bool) -> tuple[CountedFiles, Told]:
+def _used() -> tuple[CountedFiles, Told]:
+    """What a process leaves that was killed at work."""
     files, told = CountedFiles(on_operation=None), Told()
 
     async def main() -> None:
-        log = await _begun(files, told)
-        if closed:
-            await log.close()
+        await _begun(files, told)
 
     run(main, SEED)
     return files, told
@@ -238,7 +232,7 @@ def _judged(main: Callable[[], Coroutine[Any, Any, None]], files: SimFiles, told
         gc.collect()
 
     run_strictly(then_collect, SEED)
-    for disk in (files.after_crash("dropped", "dropped"), files.restart()):
+    for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
 
         async def verify(disk: SimFiles = disk) -> None:
             async with opened(disk) as log:
@@ -253,11 +247,8 @@ def every_await(cancel: Callable[[int, When], Found], *, step: int = 1) -> int:
     for when in ("early", "late"):
         k = 1
         while True:
-            try:
+            with noting(f"cancelled {when} at await {k}"):
                 found = cancel(k, when)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"cancelled {when} at await {k}")
-                raise
             if found.awaits < k:
                 break
             assert found.outcome == "cancelled", f"swallowed: {when}, await {k}"

@@ -22,8 +22,9 @@ from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
 from millstream.log.testing.fake_clock import FakeClock
-from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
-from shared.log_sweep import disks_after, read_all, run_until_crash
+from millstream.log.testing.sim_files import SimFiles
+from shared.log_sweep import disks_after, failing_at, read_all, run_until_crash
+from shared.sweeping import distinct, noting
 
 FOLDER = "log"
 SMALL: Mapping[str, str | int] = {"segment.bytes": 1024}
@@ -249,11 +250,8 @@ def sweep(*, step: int = 1, offset: int = 0, all_of_them: bool = False) -> int:
         assert files.crashed
         disks = disks_after(files, point, all_of_them=all_of_them)
         for number, disk in enumerate([files.restart(), *disks]):
-            try:
+            with noting(f"crash at write {point}, disk {number}: {files.operations[-1]}"):
                 recovered(disk, promises)
-            except (AssertionError, ValueError, LogError) as error:
-                error.add_note(f"crash at write {point}, disk {number}: {files.operations[-1]}")
-                raise
             checked += 1
     return checked
 
@@ -263,13 +261,7 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1, offset: int =
     again; what was acknowledged, before and after, is there."""
     checked = 0
     for point in range(offset, crash_points(), step):
-        promises = Promises()
-
-        def fail(operation: Operation, point: int = point) -> OSError | None:
-            due = operation.is_write and operation.write_number == point
-            return disk_error(kind, operation.path) if due else None
-
-        files = SimFiles(on_operation=fail)
+        files, promises = failing_at(kind, point), Promises()
 
         async def work(files: SimFiles = files, promises: Promises = promises) -> None:
             with suppress(LogError):
@@ -278,11 +270,8 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1, offset: int =
 
         run_until_crash(files, work)
         files.on_operation = None
-        for disk in (files.restart(), files.after_crash("dropped", "dropped")):
-            try:
+        for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
+            with noting(f"{kind} at write {point}"):
                 recovered(disk, promises)
-            except (AssertionError, ValueError, LogError) as error:
-                error.add_note(f"{kind} at write {point}: {files.operations[-1]}")
-                raise
-            checked += 1
+        checked += 1
     return checked

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
-from millstream.log.format.codec import check_batch, decode_batch, encode_batch, parse_header
-from millstream.log.format.control import control_type
+from millstream.log.format.codec import encode_batch
 from millstream.log.record import Headers
-from millstream.log.storage.compaction import CompactionStats
+from millstream.log.storage.compaction import Compaction, CompactionStats
 from millstream.log.storage.partition import Partition
-from shared.partitions import NOW_MS
+from shared.partitions import NOW_MS, visible_batches
 
 RETENTION_MS = 1000
 COMPACTED = TopicConfig(
@@ -67,8 +66,11 @@ def compact(
 ) -> CompactionStats | None:
     """Plan, run and finish; the caller has a checkpoint before and after."""
     compaction = partition.plan_compaction(now_ms, dedupe_buffer_bytes=dedupe_buffer_bytes)
-    if compaction is None:
-        return None
+    return None if compaction is None else run_compaction(partition, compaction)
+
+
+def run_compaction(partition: Partition, compaction: Compaction) -> CompactionStats:
+    """What the cleaner does with a plan, with a thread in between."""
     try:
         compaction.run()
     except OSError as error:
@@ -81,33 +83,14 @@ def read_from(
 ) -> dict[int, Keyed]:
     """What a consumer gets from `start` on, by offset. It must get to the end."""
     found: dict[int, Keyed] = {}
-    committed = isolation == "read_committed"
-    offset = start
-    end = partition.last_stable_offset if committed else partition.high_watermark
-    while offset < end:
-        result = partition.read(offset, size_bytes_max=size_bytes, isolation=isolation)
-        assert result.data, f"nothing at {offset} below {end}"
-        waiting = sorted(result.aborted, key=lambda aborted: aborted[1], reverse=True)
-        aborting: set[int] = set()
-        position = 0
-        while position < len(result.data):
-            header = parse_header(result.data, position)
-            check_batch(result.data, position, header)
-            assert offset <= header.last_offset < end
-            while waiting and waiting[-1][1] <= header.last_offset:
-                aborting.add(waiting.pop()[0])
-            columns = decode_batch(result.data, position, header)
-            if header.is_control:
-                if control_type(columns) == "abort":
-                    aborting.discard(header.producer_id)
-            elif not (committed and header.is_transactional and header.producer_id in aborting):
-                headers = columns.headers or [()] * len(columns.offsets)
-                rows = zip(columns.keys, columns.values, columns.timestamps, headers, strict=True)
-                for number, row in zip(columns.offsets, rows, strict=True):
-                    if number >= offset:
-                        found[number] = Keyed(*row)
-            offset = header.last_offset + 1
-            position += header.size_bytes
+    for _, columns in visible_batches(
+        partition, start, isolation, size_bytes_max=size_bytes, gaps=True
+    ):
+        headers = columns.headers or [()] * len(columns.offsets)
+        rows = zip(columns.keys, columns.values, columns.timestamps, headers, strict=True)
+        for offset, row in zip(columns.offsets, rows, strict=True):
+            if offset >= start:
+                found[offset] = Keyed(*row)
     return found
 
 
@@ -274,11 +257,7 @@ class Writing:
         if compaction is None:
             return None
         self.written.tried.append(Tried(now_ms, compaction.plan.end))
-        try:
-            compaction.run()
-        except OSError as error:
-            return self.partition.finish_compaction(compaction, error)
-        return self.partition.finish_compaction(compaction, None)
+        return run_compaction(self.partition, compaction)
 
     def check_producers(self) -> None:
         """A retry of each producer's last batch is told from a new one."""

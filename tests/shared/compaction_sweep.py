@@ -7,13 +7,16 @@ for good comes back, and what `shared.compacting.Written` demands holds as ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 
 from millstream.log.errors import StorageError
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.testing.sim_files import Crash, SimFiles
 from shared.compacting import COMPACTED, RETENTION_MS, Keyed, Writing, Written
-from shared.partition_sweep import DISKS, Disk, Failure, at
+from shared.partition_sweep import Failure, at, judge_disks
 from shared.partitions import (
     FOLDER,
     NOW_MS,
@@ -23,6 +26,7 @@ from shared.partitions import (
     new_partition,
     open_log,
 )
+from shared.sweeping import distinct, noting
 
 CONFIG = replace(COMPACTED, segment_bytes=1024)
 
@@ -36,7 +40,6 @@ class Promised:
     acknowledged: int = 0
     settled: tuple[int, frozenset[int]] = (0, frozenset())
     """Up to here compaction is there for good, and this is what it left."""
-    log_start: int = 0
     failures: int = 0
 
 
@@ -197,9 +200,9 @@ def run_until_crash(crash_at: int) -> tuple[SimFiles, Promised, bool]:
     return files, promised, False
 
 
-def crash_points(*, step: int = 1) -> Iterator[tuple[SimFiles, Promised]]:
-    """The state of the disk at every write operation of the workload."""
-    crash_at, crashed = 0, True
+def crash_points(*, step: int, offset: int) -> Iterator[tuple[SimFiles, Promised]]:
+    """The state of the disk at every `step`-th write operation of the workload, from `offset`."""
+    crash_at, crashed = offset, True
     while crashed:
         files, promised, crashed = run_until_crash(crash_at)
         yield files, promised
@@ -217,60 +220,54 @@ def swap_points() -> list[int]:
     ]
 
 
-def sweep_crashes(disks: tuple[Disk, ...] = DISKS, *, step: int = 1) -> int:
-    """Judge every disk of every crash point. Returns how many were judged."""
-    judged = 0
-    for files, promised in crash_points(step=step):
-        seen = set()
-        for disk in disks:
-            left = files.after_crash(*disk[:2], seed=disk.seed)
-            if left.contents() in seen:
-                continue
-            seen.add(left.contents())
-            try:
-                judge(left, promised)
-            except Exception as error:
-                raise AssertionError(f"{at(files, disk)}: {error}") from error
-        judge(files.restart(), promised)  # the process was killed, the page cache is there
-        judged += len(seen) + 1
-    return judged
+def sweep_crashes(*, step: int = 1, offset: int = 0) -> int:
+    """Judge every disk of every `step`-th crash point. Returns how many were judged."""
+    return sum(
+        judge_disks(files, partial(judge, promised=promised))
+        for files, promised in crash_points(step=step, offset=offset)
+    )
 
 
-def sweep_starts(*, step: int = 1) -> int:
+def sweep_starts(*, step: int = 1, offset: int = 0) -> int:
     """Crash again at every write of the start that finds a swap unfinished: after a power loss, and
     after the process alone was killed."""
     judged = 0
-    for crash_at in swap_points()[::step]:
+    for crash_at in swap_points()[offset::step]:
         files, promised, _ = run_until_crash(crash_at)
-        starts: list[Callable[[], SimFiles]] = [
-            files.restart,
-            lambda files=files: files.after_crash("kept", "kept"),
-            lambda files=files: files.after_crash("mixed", "mixed", seed=1),
-        ]
-        for start in starts:
-            judged += _sweep_start(start, promised)
+        for number, disk in enumerate(distinct(_disks_of_starts(files))):
+            with noting(at(files, f"disk {number} of the starts after it")):
+                judge(disk, promised)
+            judged += 1
     return judged
 
 
-def _sweep_start(start: Callable[[], SimFiles], promised: Promised) -> int:
-    crash_again = 0
-    while True:
-        damaged = start()
-        damaged.crash_at = crash_again
-        try:
-            open_log(damaged, config=CONFIG)
-        except Crash:
-            for entries in ("mixed", "dropped"):
-                judge(damaged.after_crash("mixed", entries, seed=crash_again), promised)
-            crash_again += 1
-            continue
-        return 2 * crash_again
+def _disks_of_starts(files: SimFiles) -> Iterator[SimFiles]:
+    def killed() -> SimFiles:
+        disk = SimFiles()
+        disk.root = deepcopy(files.root)  # every start finds what the first one found
+        return disk
+
+    starts: list[Callable[[], SimFiles]] = [
+        killed,
+        lambda: files.after_crash("kept", "kept"),
+        lambda: files.after_crash("mixed", "mixed", seed=1),
+    ]
+    for start in starts:
+        for crash_again in count():
+            damaged = start()
+            damaged.crash_at = crash_again
+            try:
+                open_log(damaged, config=CONFIG)
+                break
+            except Crash:
+                for entries in ("mixed", "dropped"):
+                    yield damaged.after_crash("mixed", entries, seed=crash_again)
 
 
-def sweep_errors(kind: str = "EIO", *, step: int = 1) -> tuple[int, int]:
-    """Let every operation in turn fail. Returns how many did, and how many of those the partition
-    survived without being opened again."""
-    number = survived = 0
+def sweep_errors(kind: str, *, step: int = 1, offset: int = 0) -> tuple[int, int]:
+    """Let every `step`-th operation in turn fail. Returns how many did, and how many of those the
+    partition survived without being opened again."""
+    number, failed, survived = offset, 0, 0
     while True:
         failure = Failure(kind, number)
         files, promised = SimFiles(on_operation=failure), Promised()
@@ -280,13 +277,10 @@ def sweep_errors(kind: str = "EIO", *, step: int = 1) -> tuple[int, int]:
         except StorageError:
             ended = False
         if failure.operation is None:
-            return number // step, survived
-        try:
-            if ended:
-                survived += 1
-            files.on_operation = None
+            return failed, survived
+        failed, survived = failed + 1, survived + ended
+        files.on_operation = None
+        with noting(f"{kind}: {failure.operation}"):
             judge(files.after_crash("mixed", "mixed", seed=number), promised)
             judge(files.restart(), promised)
-        except Exception as problem:
-            raise AssertionError(f"{failure.operation} failed: {problem}") from problem
         number += step

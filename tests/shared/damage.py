@@ -7,12 +7,21 @@ from collections.abc import Iterator
 
 from millstream.log import TopicPartition
 from millstream.log.open import open_log_on
+from millstream.log.storage.files import write_file
 from millstream.log.storage.findings import Finding
 from millstream.log.storage.memory_files import MemoryFile, MemoryFiles, MemoryFolder
 from millstream.log.storage.verify import verify_log
 from shared.log_sweep import CONFIG, FOLDER, SMALL_SEGMENTS, Promises, workload
 
-__all__ = ["FOLDER", "copy_of", "errors", "files_of", "whole_log"]
+__all__ = [
+    "FOLDER",
+    "contents_of",
+    "copy_of",
+    "errors",
+    "files_of",
+    "files_with",
+    "whole_log",
+]
 
 
 def whole_log() -> MemoryFiles:
@@ -49,18 +58,26 @@ def _within(folder: MemoryFolder, path: str) -> Iterator[tuple[str, MemoryFile]]
             yield path + name, node
 
 
+def contents_of(files: MemoryFiles) -> dict[str, bytes]:
+    """Every file and what it holds."""
+    return {path: bytes(node.content) for path, node in files_of(files)}
+
+
+def files_with(contents: dict[str, bytes]) -> MemoryFiles:
+    """A disk with these files."""
+    files = MemoryFiles()
+    for path, content in contents.items():
+        *folders, _ = path.split("/")
+        for depth in range(1, len(folders) + 1):
+            if not files.exists("/".join(folders[:depth])):
+                files.make_dir("/".join(folders[:depth]))
+        write_file(files, path, content)
+    return files
+
+
 def copy_of(files: MemoryFiles) -> MemoryFiles:
     """Another disk with the same content."""
-    copy = MemoryFiles()
-    for path, node in files_of(files):
-        folder = ""
-        for name in path.split("/")[:-1]:
-            folder += name
-            if not copy.exists(folder):
-                copy.make_dir(folder)
-            folder += "/"
-        copy.open(path, create=True).append(bytes(node.content))
-    return copy
+    return files_with(contents_of(files))
 
 
 def errors(files: MemoryFiles) -> list[Finding]:

@@ -18,13 +18,13 @@ from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from typing import Literal, NamedTuple
 
-from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
 from millstream.log.storage.files import FileHandle
 from millstream.log.storage.memory_files import MemoryFile
 from millstream.log.testing.sim_files import Operation, SimFiles, SimHandle, disk_error
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, run
 from shared.error_workload import Told, check, create_topics, work
+from shared.sweeping import distinct, noting
 
 __all__ = ["Fault", "Kind", "parts", "sweep"]
 
@@ -200,7 +200,7 @@ def play(start: Start, fault: Fault) -> CountedFiles:
 def judge(fault: Fault, files: CountedFiles, told: Told) -> None:
     """What was promised is there, after a kill and after a power loss."""
     files.on_operation = None
-    for disk in (files.after_crash("dropped", "dropped"), files.restart()):
+    for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
 
         async def verify(disk: SimFiles = disk) -> None:
             async with opened(disk) as log:
@@ -223,24 +223,25 @@ def fail_at(part: Part, kind: Kind, number: int) -> None:
     """Let one operation of a session fail; after a kill, go on with the next session."""
     fault = Fault(kind, number)
     start = part.start.copy()
-    try:
+    with noting(f"session {start.session}"), noting(fault):
         files = play(start, fault)
         assert fault.operation is not None, "the run was not the same again"
         if start.session == 2:
             files = play(Start(3, files.killed(), start.told), fault)
         judge(fault, files, start.told)
-    except (AssertionError, LogError, OSError) as error:
-        error.add_note(f"session {start.session}, {fault!r}")
-        raise
 
 
-def sweep(kind: Kind, *, step: int = 1) -> int:
-    """Every `step`th operation fails, each in a run of its own. Returns how many did."""
+def sweep(kind: Kind, *, step: int = 1, offset: int | None = None) -> int:
+    """Every `step`th operation fails, from the one with number `offset` on (half a step), each in a
+    run of its own. Returns how many did."""
+    failed, number = 0, step // 2 if offset is None else offset
     gc.freeze()  # so that looking for what was forgotten looks at one run, and not at the process
-    failed, number = 0, step // 2
-    for part in parts(kind):
-        while number < part.operations:
-            fail_at(part, kind, number)
-            failed, number = failed + 1, number + step
-        number -= part.operations
+    try:
+        for part in parts(kind):
+            while number < part.operations:
+                fail_at(part, kind, number)
+                failed, number = failed + 1, number + step
+            number -= part.operations
+    finally:
+        gc.unfreeze()
     return failed

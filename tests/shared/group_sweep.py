@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from millstream.log import Log, OffsetAndMetadata, TopicPartition
 from millstream.log.client.embedded_log import EmbeddedLog
-from millstream.log.errors import LogError
 from millstream.log.open import open_log_on
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import SimFiles
 from shared.log_sweep import disks_after, run_until_crash
 from shared.logs import settled
+from shared.sweeping import noting
 
 FOLDER = "log"
 GROUPS = ("plain", "txn", "old", "gone")
@@ -181,7 +181,7 @@ def recovered(disk: SimFiles, account: Account) -> None:
     assert opened(again.after_crash("dropped", "dropped"))["plain"][T[0]] == 99
 
 
-def sweep(*, step: int = 1, all_of_them: bool = False) -> int:
+def sweep(*, step: int = 1, offset: int = 0, all_of_them: bool = False) -> int:
     """Stop at every `step`-th write operation; returns the number of disks that were checked."""
     files, account = SimFiles(), Account()
     run_workload(files, account)
@@ -189,17 +189,13 @@ def sweep(*, step: int = 1, all_of_them: bool = False) -> int:
     assert account.known == account.coming
     recovered(files.after_crash("dropped", "dropped"), account)
     checked = 0
-    for point in range(0, files.writes, step):
+    for point in range(offset, files.writes, step):
         stopped, account = SimFiles(crash_at=point), Account()
         run_workload(stopped, account)
+        assert stopped.crashed
         for number, disk in enumerate(disks_after(stopped, point, all_of_them=all_of_them)):
-            try:
+            where = f"crash at write {point}, disk {number}, after {account.steps} steps"
+            with noting(f"{where}: {stopped.operations[-1]}"):
                 recovered(disk, account)
-            except (AssertionError, LogError) as error:
-                error.add_note(
-                    f"crash at write {point}, disk {number}, after {account.steps} steps: "
-                    f"{stopped.operations[-1]}"
-                )
-                raise
             checked += 1
     return checked

@@ -33,6 +33,7 @@ from millstream.log.testing.sim_files import (
     SimFiles,
     disk_error,
 )
+from shared.sweeping import distinct, noting
 
 FOLDER = "log"
 IN = TopicPartition("in", 0)
@@ -210,14 +211,15 @@ def visible_transactions(contents: Visible, partition: int) -> list[int]:
 
 
 def disks_after(files: SimFiles, seed: int, *, all_of_them: bool) -> Iterator[SimFiles]:
-    """Disks that a power loss at this moment allows."""
-    if not all_of_them:
-        yield files.after_crash(CONTENTS[seed % len(CONTENTS)], "mixed", seed=seed)
-        yield files.after_crash("dropped", "dropped", seed=seed)
-        return
-    modes: list[tuple[Contents, Entries]] = [(each, "mixed") for each in CONTENTS]
-    for contents, entries in [*modes, ("kept", "kept"), ("dropped", "dropped"), ("zeroed", "kept")]:
-        yield files.after_crash(contents, entries, seed=seed)
+    """Disks that a power loss at this moment allows, each once: two, or one of every kind."""
+    modes: list[tuple[Contents, Entries]] = [
+        (CONTENTS[seed % len(CONTENTS)], "mixed"),
+        ("dropped", "dropped"),
+    ]
+    if all_of_them:
+        modes = [*((each, "mixed") for each in CONTENTS), ("kept", "kept"), modes[1]]
+        modes.append(("zeroed", "kept"))
+    return distinct(files.after_crash(*mode, seed=seed) for mode in modes)
 
 
 def recovered(disk: SimFiles, promises: Promises, *, durability: str = "fsync") -> None:
@@ -280,19 +282,16 @@ def run_workload(files: SimFiles, promises: Promises, *, durability: str = "fsyn
     run_until_crash(files, work)
 
 
-def sweep(*, step: int = 1, all_of_them: bool = False) -> int:
+def sweep(*, step: int = 1, offset: int = 0, all_of_them: bool = False) -> int:
     """Stop at every `step`-th write operation; returns the number of disks that were checked."""
     checked = 0
-    for point in range(0, crash_points(), step):
+    for point in range(offset, crash_points(), step):
         files, promises = SimFiles(crash_at=point), Promises()
         run_workload(files, promises)
         assert files.crashed
         for number, disk in enumerate(disks_after(files, point, all_of_them=all_of_them)):
-            try:
+            with noting(f"crash at write {point}, disk {number}: {files.operations[-1]}"):
                 recovered(disk, promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"crash at write {point}, disk {number}: {files.operations[-1]}")
-                raise
             checked += 1
     return checked
 
@@ -303,9 +302,20 @@ def sweep_kills(*, step: int = 1) -> int:
     for point in range(0, crash_points(durability="os"), step):
         files, promises = SimFiles(crash_at=point), Promises()
         run_workload(files, promises, durability="os")
-        recovered(files.restart(), promises, durability="os")
+        with noting(f"killed at write {point}: {files.operations[-1]}"):
+            recovered(files.restart(), promises, durability="os")
         checked += 1
     return checked
+
+
+def failing_at(kind: Literal["EIO", "ENOSPC"], point: int) -> SimFiles:
+    """A disk whose write operation with this number fails, once."""
+
+    def fail(operation: Operation) -> OSError | None:
+        due = operation.is_write and operation.write_number == point
+        return disk_error(kind, operation.path) if due else None
+
+    return SimFiles(on_operation=fail)
 
 
 def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
@@ -313,13 +323,7 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
     acknowledged before and after it holds, also when the power fails next."""
     checked = 0
     for point in range(0, crash_points(), step):
-        promises = Promises()
-
-        def fail(operation: Operation, point: int = point) -> OSError | None:
-            due = operation.is_write and operation.write_number == point
-            return disk_error(kind, operation.path) if due else None
-
-        files = SimFiles(on_operation=fail)
+        files, promises = failing_at(kind, point), Promises()
 
         async def work(files: SimFiles = files, promises: Promises = promises) -> None:
             with suppress(LogError):
@@ -328,12 +332,9 @@ def sweep_errors(kind: Literal["EIO", "ENOSPC"], *, step: int = 1) -> int:
 
         run_until_crash(files, work)
         files.on_operation = None
-        for disk in (files.restart(), files.after_crash("dropped", "dropped")):
-            try:
+        for disk in distinct((files.after_crash("dropped", "dropped"), files.restart())):
+            with noting(f"{kind} at write {point}"):
                 recovered(disk, promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"{kind} at write {point}: {files.operations[point]}")
-                raise
         checked += 1
     return checked
 
@@ -357,11 +358,8 @@ def sweep_recovery(*, step: int = 1, inner_step: int = 1) -> int:
             run_until_crash(disk, only_open)
             if not disk.crashed:
                 break
-            try:
+            with noting(f"crash at write {point}, and at write {inner} of the recovery"):
                 recovered(disk.after_crash("mixed", "mixed", seed=inner), promises)
-            except (AssertionError, LogError) as error:
-                error.add_note(f"crash at write {point}, and at write {inner} of the recovery")
-                raise
             checked += 1
             inner += inner_step
     return checked

@@ -7,6 +7,7 @@ and nothing else. What was readable once stays; the next crash finds the same; a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from millstream.log.errors import (
@@ -37,6 +38,7 @@ from shared.partitions import (
     open_log,
     read_all,
 )
+from shared.sweeping import noting
 
 AFTERWARDS = 12
 """Batches written after a recovery: more than any crash can have taken."""
@@ -180,9 +182,11 @@ def run_until_crash(crash_at: int, work: Workload = workload) -> tuple[SimFiles,
     return files, history, False
 
 
-def crash_points(work: Workload = workload, *, step: int = 1) -> Iterator[tuple[SimFiles, History]]:
-    """The state of the disk at every write operation of the workload."""
-    crash_at = 0
+def crash_points(
+    work: Workload = workload, *, step: int = 1, offset: int = 0
+) -> Iterator[tuple[SimFiles, History]]:
+    """The state of the disk at every `step`-th write operation of the workload, from `offset`."""
+    crash_at = offset
     while True:
         files, history, crashed = run_until_crash(crash_at, work)
         yield files, history
@@ -192,32 +196,35 @@ def crash_points(work: Workload = workload, *, step: int = 1) -> Iterator[tuple[
 
 
 def at(files: SimFiles, disk: object) -> str:
-    """Where a sweep is, for messages."""
+    """Where a sweep is."""
     return (
         f"write {files.crash_at} ({files.operations[-1].kind} {files.operations[-1].path}), {disk}"
     )
 
 
-def sweep_crashes(
-    disks: tuple[Disk, ...] = DISKS, *, work: Workload = workload, step: int = 1
-) -> int:
-    """Judge every disk of every crash point. Returns how many were judged."""
-    judged = 0
-    for files, history in crash_points(work, step=step):
-        seen = set()
-        for disk in disks:
-            left = files.after_crash(*disk[:2], seed=disk.seed)
-            if left.contents() in seen:
-                continue
-            seen.add(left.contents())
-            try:
-                judge(left, history)
-            except Exception as error:
-                raise AssertionError(f"{at(files, disk)}: {error}") from error
-        # A process that was killed: the page cache is still there, and may be lost later.
-        judge(files.restart(), history)
-        judged += len(seen) + 1
-    return judged
+def judge_disks(files: SimFiles, judge_disk: Callable[[SimFiles], None]) -> int:
+    """Judge every disk this moment may leave, each once. Returns how many they were."""
+    seen = set()
+    for disk in DISKS:
+        left = files.after_crash(*disk[:2], seed=disk.seed)
+        contents = left.contents()
+        if contents in seen:
+            continue
+        seen.add(contents)
+        with noting(at(files, disk)):
+            judge_disk(left)
+    # A process that was killed: the page cache is still there, and may be lost later.
+    with noting(at(files, "killed")):
+        judge_disk(files.restart())
+    return len(seen) + 1
+
+
+def sweep_crashes(*, work: Workload = workload, step: int = 1, offset: int = 0) -> int:
+    """Judge every disk of every `step`-th crash point. Returns how many were judged."""
+    return sum(
+        judge_disks(files, partial(judge, history=history))
+        for files, history in crash_points(work, step=step, offset=offset)
+    )
 
 
 def sweep_recovery(*, step: int) -> int:
@@ -234,15 +241,9 @@ def sweep_recovery(*, step: int) -> int:
             try:
                 open_log(damaged)
             except Crash:
-                for seed, (contents, entries) in enumerate(
-                    (("mixed", "mixed"), ("dropped", "kept"))
-                ):
-                    try:
-                        judge(damaged.after_crash(contents, entries, seed=seed), history)
-                    except Exception as error:
-                        raise AssertionError(
-                            f"{at(files, disk)}, then recovery {at(damaged, contents)}: {error}"
-                        ) from error
+                for again in (Disk("mixed", "mixed"), Disk("dropped", "kept", 1)):
+                    with noting(f"{at(files, disk)}, then recovery {at(damaged, again)}"):
+                        judge(damaged.after_crash(*again[:2], seed=again.seed), history)
                     judged += 1
                 crash_again += 1
                 continue
@@ -268,7 +269,7 @@ def sweep_errors(
             error = raised
         if failure.operation is None:
             return number // step
-        try:
+        with noting(f"{kind}: {failure.operation}"):
             # No room for a checkpoint: deleted segments make some, and it is written again.
             was_mended = may_be_mended or (
                 kind == "ENOSPC" and failure.operation.path.endswith("checkpoint.tmp")
@@ -278,8 +279,6 @@ def sweep_errors(
             judge(files.after_crash("mixed", "mixed", seed=number), history)
             # The process goes, the machine stays, and loses its power only later.
             judge(files.restart(), history)
-        except Exception as problem:
-            raise AssertionError(f"{failure.operation} failed: {problem}") from problem
         number += step
 
 

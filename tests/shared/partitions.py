@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
 from millstream.log.format.codec import (
     BatchHeader,
+    Columns,
     check_batch,
     decode_batch,
     encode_batch,
@@ -109,16 +111,14 @@ class Read(NamedTuple):
     value: bytes
 
 
-def read_all(
-    partition: Partition, isolation: str = "read_committed", *, size_bytes_max: int = 300
-) -> list[Read]:
-    """Everything a consumer gets, from the log start offset on. Checks every checksum, and that the
-    batches follow one another without a gap."""
-    read: list[Read] = []
-    offset = partition.log_start_offset
-    end = (
-        partition.last_stable_offset if isolation == "read_committed" else partition.high_watermark
-    )
+def visible_batches(
+    partition: Partition, start: int, isolation: str, *, size_bytes_max: int, gaps: bool
+) -> Iterator[tuple[BatchHeader, Columns]]:
+    """What a consumer gets from `start` on, which must reach the end: batches whose checksums are
+    right, without those of aborted transactions. `gaps`: a compaction may have left some."""
+    committed = isolation == "read_committed"
+    offset = start
+    end = partition.last_stable_offset if committed else partition.high_watermark
     while offset < end:
         result = partition.read(offset, size_bytes_max=size_bytes_max, isolation=isolation)
         assert result.data, f"nothing at {offset} below {end}"
@@ -128,25 +128,33 @@ def read_all(
         while position < len(result.data):
             header = parse_header(result.data, position)
             check_batch(result.data, position, header)
-            assert header.base_offset <= offset <= header.last_offset
-            assert header.last_offset < end
+            assert offset <= header.last_offset < end
+            assert gaps or header.base_offset <= offset
             while waiting and waiting[-1][1] <= header.last_offset:
                 aborting.add(waiting.pop()[0])
             columns = decode_batch(result.data, position, header)
             if header.is_control:
                 if control_type(columns) == "abort":
                     aborting.discard(header.producer_id)
-            elif isolation == "read_uncommitted" or not (
-                header.is_transactional and header.producer_id in aborting
-            ):
-                read += [
-                    Read(number, header.producer_id, value or b"")
-                    for number, value in zip(columns.offsets, columns.values, strict=True)
-                    if number >= offset
-                ]
+            elif not (committed and header.is_transactional and header.producer_id in aborting):
+                yield header, columns
             offset = header.last_offset + 1
             position += header.size_bytes
-    return read
+
+
+def read_all(
+    partition: Partition, isolation: str = "read_committed", *, size_bytes_max: int = 300
+) -> list[Read]:
+    """Everything a consumer gets, from the log start offset on."""
+    start = partition.log_start_offset
+    return [
+        Read(offset, header.producer_id, value or b"")
+        for header, columns in visible_batches(
+            partition, start, isolation, size_bytes_max=size_bytes_max, gaps=False
+        )
+        for offset, value in zip(columns.offsets, columns.values, strict=True)
+        if offset >= start
+    ]
 
 
 def headers(segment: Segment) -> list[tuple[int, BatchHeader, bytes]]:

@@ -44,7 +44,7 @@ async def _remake_topic(world: World) -> None:
     removal = Removal(TEMP, None, None, world.history.tick())
     world.history.removals.append(removal)
     await world.attempt(world.log.delete_topic(TEMP))
-    removal.ended, removal.acknowledged = world.history.tick(), True
+    removal.ended = world.history.tick()
     world.note("deleted topic", TEMP)
     for place in [each for each in world.history.places if each[0] == TEMP]:
         del world.history.places[place]
@@ -63,7 +63,7 @@ async def _delete_records(world: World) -> None:
     removal = Removal(topic, 0, before, world.history.tick())
     world.history.removals.append(removal)
     await world.attempt(world.log.delete_records({partition: before}))
-    removal.ended, removal.acknowledged = world.history.tick(), True
+    removal.ended = world.history.tick()
     world.note("deleted records", partition, before)
 
 

@@ -118,22 +118,6 @@ class Removal:
     before: int | None
     began: int
     ended: int = NEVER
-    acknowledged: bool = False
-
-
-@dataclass(slots=True)
-class Delivery:
-    """A record as a consumer was given it."""
-
-    number: int | None
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int
-    isolation: str
-    moment: int
 
 
 @dataclass(slots=True)
@@ -169,8 +153,6 @@ class History:
         for txn in self.txns:
             if txn.outcome == "committed":
                 txn.outcome = "unknown"
-        for removal in self.removals:
-            removal.acknowledged = False
         in_txn = {sent.number for sent in self.sent if sent.txn is not None}
         for place, number in list(self.places.items()):
             end = ends.get(TopicPartition(place[0], place[1]), 0)

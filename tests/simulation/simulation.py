@@ -12,48 +12,26 @@ import asyncio
 import gc
 import hashlib
 from collections import Counter
-from contextlib import suppress
 from random import Random
 from typing import Any
 
-from millstream.log import TopicPartition
-from millstream.log.client.consumer import EmbeddedConsumer
 from millstream.log.client.embedded_log import EmbeddedLog
-from millstream.log.errors import (
-    IllegalGenerationError,
-    LogError,
-    RebalanceInProgressError,
-    StorageError,
-    UnknownMemberError,
-)
+from millstream.log.errors import LogError, StorageError
 from millstream.log.open import open_log_on
 from millstream.log.storage.verify import verify_log
 from millstream.log.testing.sim_files import Crash, Operation, disk_error
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, SimLoop, run
 
 from .actors import act
+from .calm import consumers_see_what_is_there, everybody_comes_to_the_end
 from .case import Case
-from .checks import check, settle
-from .consumers import chain_consumer, chain_step, consume_step, member
-from .history import NEVER, Violation
-from .plan import (
-    AUTO_GROUP,
-    CHAIN_GROUP,
-    GROUPS,
-    IN,
-    KEYED,
-    OUT,
-    STEADY_GROUP,
-    TEMP,
-    Life,
-    make_plan,
-)
-from .producers import Transactor
-from .snapshot import PartitionSnapshot, Row, Snapshot, read_by_consumer, read_log
+from .checks import check, forgive, settle
+from .history import Violation
+from .plan import AUTO_GROUP, CHAIN_GROUP, GROUPS, IN, OUT, STEADY_GROUP, TEMP, Life, make_plan
+from .snapshot import Snapshot, read_log
 from .world import OPERATION_MS_MAX, Disk, World
 
 FOLDER = "log"
-REBALANCED = (RebalanceInProgressError, IllegalGenerationError, UnknownMemberError)
 
 
 class Simulation:
@@ -293,7 +271,7 @@ class Simulation:
         world = self.world
         history = world.history
         if opened and not world.exact:
-            history.forgive(_ends(history, snapshot))
+            forgive(history, snapshot)
         exact = world.exact and world.plan.offsets_retention_ms is None
         case = Case(
             history,
@@ -337,8 +315,8 @@ class Simulation:
         self._check(await read_log(log, GROUPS), opened=True)
         try:
             async with asyncio.timeout(OPERATION_MS_MAX / 1000):
-                await self._everybody_comes_to_the_end()
-                await self._consumers_see_what_is_there()
+                await everybody_comes_to_the_end(world)
+                await consumers_see_what_is_there(world)
         except TimeoutError:
             raise Violation("stuck", "the work does not end though nothing disturbs it") from None
         world.look()
@@ -373,64 +351,6 @@ class Simulation:
         if found:
             raise Violation("verify", str(found))
 
-    async def _everybody_comes_to_the_end(self) -> None:
-        """The chain and the groups, with two members each, read all there is."""
-        world, log = self.world, self.world.log
-        chains = [(Transactor(world, f"chain-{slot}"), [chain_consumer(world)]) for slot in "01"]
-        groups = {
-            group: [member(world, group) for _ in "01"] for group in (STEADY_GROUP, AUTO_GROUP)
-        }
-
-        async def follow_chain(who: Transactor, consumer: list[EmbeddedConsumer]) -> None:
-            _, handle = await who.start()
-            while not _at_the_end(log, [each for _, (each,) in chains], (IN,)):
-                try:
-                    await chain_step(world, who, handle, consumer[0], records_max=100)
-                except REBALANCED:  # begin again where the group is
-                    await consumer[0].close()
-                    consumer[0] = chain_consumer(world)
-                    _, handle = await who.start()
-
-        async def follow_group(group: str, consumer: EmbeddedConsumer) -> None:
-            while not all(_at_the_end(log, members, (IN, KEYED)) for members in groups.values()):
-                with suppress(*REBALANCED):
-                    await consume_step(world, consumer, group)
-
-        await asyncio.gather(
-            *(follow_chain(*each) for each in chains),
-            *(follow_group(group, each) for group, members in groups.items() for each in members),
-        )
-        for each in (*groups[STEADY_GROUP], *groups[AUTO_GROUP]):
-            await each.close()
-        for who, (consumer,) in chains:
-            await consumer.close()
-            await who.close()
-        await self._the_chain_has_read_all()
-
-    async def _the_chain_has_read_all(self) -> None:
-        snapshot = await read_log(self.world.log, (CHAIN_GROUP,))
-        for found in snapshot.of_topic(IN):
-            offset = snapshot.groups[CHAIN_GROUP].get(found.partition, 0)
-            left = [row for row in found.committed() if row.offset >= offset]
-            if left and self.world.exact and self.world.plan.offsets_retention_ms is None:
-                raise Violation("not at the end", f"the chain is at {offset}: {left}")
-
-    async def _consumers_see_what_is_there(self) -> None:
-        world, log = self.world, self.world.log
-        snapshot = await read_log(log, GROUPS)
-        partitions = list(snapshot.partitions)
-        for isolation in ("read_committed", "read_uncommitted"):
-            found = await read_by_consumer(log, partitions, isolation)
-            after = await read_log(log, ())
-            for partition, rows in found.items():
-                expected = _shown(snapshot.partitions[partition], isolation)
-                left = _shown(after.partitions[partition], isolation)  # by the cleaner
-                if left == expected != rows or not set(left) <= set(rows) <= set(expected):
-                    raise Violation(
-                        "reader", f"{isolation} of {partition} gave {rows}, there is {expected}"
-                    )
-        world.count["compared"] += 1
-
     async def _look_again(self) -> Any:
         world = self.world
         world.clock = SimClock(world.wall_ms)
@@ -441,24 +361,6 @@ class Simulation:
         await self._close()
         self._nothing_is_left()
         return self._comparable(snapshot)
-
-
-def _shown(held: PartitionSnapshot, isolation: str) -> list[Row]:
-    return held.committed() if isolation == "read_committed" else held.rows()
-
-
-def _at_the_end(
-    log: EmbeddedLog, consumers: list[EmbeddedConsumer], topics: tuple[str, ...]
-) -> bool:
-    """Whether the members of a group, together, have read all there is."""
-    at: dict[TopicPartition, int] = {}
-    for each in consumers:
-        at.update(each.position())
-    return all(
-        at.get(each.topic_partition, -1) >= each.last_stable_offset
-        for each in log._broker.partitions
-        if each.topic_partition.topic in topics
-    )
 
 
 async def _until(tasks: list[asyncio.Task[None]], ending: Any) -> None:
@@ -472,21 +374,6 @@ async def _until(tasks: list[asyncio.Task[None]], ending: Any) -> None:
                 return
     finally:
         timer.cancel()
-
-
-def _ends(history: Any, snapshot: Snapshot) -> dict[TopicPartition, int]:
-    """Up to where each partition is as it was."""
-    there = {
-        (*partition, row.offset): row.number
-        for partition, each in snapshot.partitions.items()
-        for row in each.rows()
-    }
-    ends: dict[TopicPartition, int] = {}
-    for (topic, number, offset), known in sorted(history.places.items()):
-        partition = TopicPartition(topic, number)
-        if there.get((topic, number, offset)) != known:
-            ends.setdefault(partition, offset)
-    return {each: ends.get(each, NEVER) for each in snapshot.partitions}
 
 
 def simulate(seed: int) -> Counter[str]:

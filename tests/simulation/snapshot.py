@@ -77,7 +77,7 @@ class PartitionSnapshot:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A whole log. `compacted`, `aged`: topics whose records may go."""
+    """A whole log."""
 
     partitions: dict[TopicPartition, PartitionSnapshot]
     groups: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)

@@ -9,7 +9,6 @@ import pytest
 
 from millstream.log.broker import flusher
 from millstream.log.broker.groups import Group
-from millstream.log.broker.offset_coordinator import OffsetCoordinator
 from millstream.log.broker.transactions import TransactionTable
 from millstream.log.broker.txn_records import TransactionState
 from millstream.log.broker.txn_recovery import TransactionRecovery
@@ -19,9 +18,10 @@ from millstream.log.storage import compaction_filter, partition, recovery
 from millstream.log.storage.compaction_map import OffsetMap
 from millstream.log.storage.flush import Flush
 from millstream.log.storage.producer_state import ProducerState
+from shared.offset_mutations import offsets_outside_the_transaction
 from simulation.simulation import simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 Patch = pytest.MonkeyPatch
 SEEDS = 300
@@ -65,16 +65,6 @@ def prepared_not_rolled_forward(patch: Patch) -> None:
         await original(self, aborted, found)
 
     patch.setattr(TransactionRecovery, "_complete_prepared", abort)
-
-
-def offsets_outside_the_transaction(patch: Patch) -> None:
-    async def commit(
-        self: Any, _id: str, _producer: int, _epoch: int, member: Any, offsets: Any
-    ) -> None:
-        await self._topic.create_if_missing()
-        await self._write_offsets(member.group, offsets)
-
-    patch.setattr(OffsetCoordinator, "commit_in_transaction", commit)
 
 
 def commits_of_a_stale_generation_count(patch: Patch) -> None:

@@ -18,7 +18,7 @@ from millstream.log.testing.sim_loop import SimClock
 
 from .case import Rules
 from .checks import delivered_fits
-from .history import NEVER, History, OffsetAttempt, Sent, Txn, Violation
+from .history import History, OffsetAttempt, Sent, Txn, Violation
 from .plan import Life, Plan
 from .record_checks import check_bounds
 from .snapshot import NUMBER, PartitionSnapshot, Row, number_of
@@ -294,6 +294,3 @@ def _cancel_after_turns(
         task.cancel()
     else:
         loop.call_soon(_cancel_after_turns, loop, task, turns - 1)
-
-
-__all__ = ["NEVER", "Disk", "Interrupted", "World"]

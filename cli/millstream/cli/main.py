@@ -13,6 +13,7 @@ import gc
 gc.set_threshold(200_000, 50, 50)
 
 import importlib  # noqa: E402
+import io  # noqa: E402
 import sys  # noqa: E402
 
 import click  # noqa: E402
@@ -80,4 +81,11 @@ def millstream(log_format: str | None) -> None:
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage."""
-    sys.exit(millstream())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does it: the name of a file need not be text.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.exit(millstream())
+    except OSError as error:  # commands report their own: here the result could not be written
+        click.echo(f"error: {error}. Check where the output goes.", err=True)
+        sys.exit(1)

@@ -277,8 +277,8 @@ class Connector(ABC, Generic[ConfigT_co]):
     config: ConfigT_co
 
     def __init__(self, name: str, /, **settings: Any) -> None:
-        # A ClassVar cannot be generic: that config_class makes a ConfigT_co only its author knows.
-        self.config = self.config_class.from_settings(name, settings)  # type: ignore[assignment]
+        made = self.config_class.from_settings(name, settings)
+        self.config = made  # type: ignore[assignment]  # a ClassVar cannot be of a ConfigT_co
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "sleep_until"]
 
 
 class Clock(Protocol):
@@ -40,3 +40,16 @@ class SystemClock:
 
     async def sleep_ms(self, duration_ms: int) -> None:
         await asyncio.sleep(duration_ms / 1000)
+
+
+async def sleep_until(clock: Clock, moment_ms: int, woken: asyncio.Event) -> None:
+    """Wait for a moment of the monotonic clock, or until the event is set."""
+    loop = asyncio.get_running_loop()
+    sleeping = loop.create_task(clock.sleep_ms(max(moment_ms - clock.monotonic_ms(), 0)))
+    waking = loop.create_task(woken.wait())
+    try:
+        await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        waking.cancel()
+        await asyncio.wait((sleeping, waking))

@@ -259,13 +259,15 @@ class CorruptRecordError(LogError):
 
 
 class InvalidRecordError(LogError):
-    """A record breaks a rule of its topic: a compacted topic takes none without a key."""
+    """A record breaks a rule of its topic (a compacted topic takes none without a key), or one that
+    holds for all."""
 
     kafka_code = 87
 
 
 class InvalidTimestampError(InvalidRecordError):
-    """A record's time lies outside message.timestamp.before.max.ms or .after.max.ms."""
+    """A record's time lies outside message.timestamp.before.max.ms or .after.max.ms, or outside
+    what any record can hold."""
 
     kafka_code = 32
 

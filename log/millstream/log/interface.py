@@ -60,7 +60,7 @@ class Producer(Protocol):
         Many `send`s waited for together (`asyncio.gather`) share batches and fsyncs.
 
         Raises:
-            UnknownTopicError, RecordTooLargeError: nothing was written.
+            UnknownTopicError, RecordTooLargeError, InvalidRecordError: nothing was written.
             BufferFullError: the buffer stayed full for `max.block.ms`; nothing was written.
             LogTimeoutError: not acknowledged within `delivery.timeout.ms`; it may still be written.
             ProducerFencedError: another producer took over this transactional id.

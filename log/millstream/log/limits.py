@@ -18,6 +18,7 @@ __all__ = [
     "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
     "RECOVERY_READ_BYTES",
+    "STUCK_RETRY_MS_MAX",
     "TIMED_WORK_RETRY_MS",
     "TOPIC_NAME_LENGTH_MAX",
     "UNFLUSHED_BYTES_MAX",
@@ -68,6 +69,10 @@ RECOVERY_READ_BYTES = 1 << 20
 TIMED_WORK_RETRY_MS = 1_000
 """Milliseconds until timed work that failed is tried again: a disk that fails at once would be
 asked, and would fill the program's log, thousands of times a second."""
+
+STUCK_RETRY_MS_MAX = 60_000
+"""Milliseconds between two tries to end a transaction that a full disk holds up, at most; the first
+try comes after TIMED_WORK_RETRY_MS."""
 
 COMPACTION_FAILURES_MAX = 3
 """Failed compactions of a partition in a row, after which it is left alone until the log is opened

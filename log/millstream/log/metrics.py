@@ -69,7 +69,8 @@ TRANSACTIONS = Family(
 STUCK = Family(
     "millstream_transactions_stuck",
     "gauge",
-    "Transactions that are decided and that only opening the log again can end.",
+    "Transactions that are decided and that a full disk keeps from ending, or until the log is "
+    "opened again a failed one.",
 )
 COMMITTED = Family("millstream_transactions_committed_total", "counter", "Transactions committed.")
 ABORTED = Family("millstream_transactions_aborted_total", "counter", "Transactions aborted.")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from math import inf
 from typing import Literal, NamedTuple
 
 __all__ = ["CONTENT_TYPE", "SERIES_MAX", "Family", "Sample", "histogram_text", "metric_text"]
@@ -64,7 +65,7 @@ def histogram_text(
     """
     lines = _head(family)
     below = 0
-    for bound, count in zip([*bounds, float("inf")], counts, strict=True):
+    for bound, count in zip([*bounds, inf], counts, strict=True):
         below += count
         lines.append(f'{family.name}_bucket{{le="{_number(bound)}"}} {below}')
     lines.append(f"{family.name}_sum {_number(total)}")
@@ -92,6 +93,4 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
-    return repr(value)
+    return "+Inf" if value == inf else repr(value)

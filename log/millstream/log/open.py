@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .client.embedded_log import EmbeddedLog
     from .storage.files import Files
 
-__all__ = ["open_log", "open_log_on"]
+__all__ = ["folder_of", "open_log", "open_log_on"]
 
 _MEMORY_FOLDER = "memory"
 
@@ -69,10 +69,10 @@ def open_log(
         return open_log_on(
             MemoryFiles(), _MEMORY_FOLDER, url=url, durability=durability, config=settings
         )
-    if scheme == "file" and path:
+    folder = folder_of(url)
+    if folder is not None:
         from .storage.files import RealFiles
 
-        folder = path.removeprefix("//") or path
         return open_log_on(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
         )
@@ -90,6 +90,13 @@ def _kafka_log(url: str, durability: str | None, config: Mapping[str, SettingVal
     from .kafka.opening import kafka_log
 
     return kafka_log(url, config)
+
+
+def folder_of(url: str) -> str | None:
+    """The directory of a `file:` URL; None for any other."""
+    scheme, _, rest = url.partition(":")
+    folder = rest.partition("?")[0].removeprefix("//")
+    return folder if scheme == "file" and folder else None
 
 
 def open_log_on(

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "INT32_MAX",
@@ -28,7 +31,7 @@ INT32_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 
 SettingValue = str | int | float | bool
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 class Rule(NamedTuple):
@@ -69,8 +72,7 @@ def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what:
     Raises:
         ConfigError: an unknown name or a value the setting cannot have.
     """
-    # `kind` is a dataclass, which its type cannot say without naming a private protocol.
-    known = {item.name.replace("_", "."): item for item in fields(kind)}  # type: ignore[arg-type]
+    known = {item.name.replace("_", "."): item for item in fields(kind)}
     parsed: dict[str, Any] = {}
     for name, value in (values or {}).items():
         item = known.get(name)
@@ -80,12 +82,11 @@ def parse(kind: type[Settings], values: Mapping[str, SettingValue] | None, what:
     return kind(**parsed)
 
 
-def describe(settings: object) -> dict[str, str]:
+def describe(settings: DataclassInstance) -> dict[str, str]:
     """Every setting under Kafka's name, as Kafka's tools print it."""
-    # `settings` is an instance of such a dataclass, as in `parse`.
     return {
         item.name.replace("_", "."): _printed(getattr(settings, item.name))
-        for item in fields(settings)  # type: ignore[arg-type]
+        for item in fields(settings)
     }
 
 

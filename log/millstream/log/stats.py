@@ -81,7 +81,7 @@ class TransactionsStats(NamedTuple):
     open: int
     ending: int
     stuck: int
-    """Decided, and the disk failed before the end: opening the log again finishes them."""
+    """Decided, and the disk was full, or failed, before the end; see txn_stuck.py."""
     committed: int
     aborted: int
     """All of them: by their producers, by time-out, by force."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from millstream.log.cli.command import fail, json_option, print_json, run_until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,6 @@ __all__ = [
     "topology",
 ]
 
-T = TypeVar("T")
-
 app_argument = click.argument("reference", metavar="APP")
 log_option = click.option(
     "--log",
@@ -49,7 +47,6 @@ log_option = click.option(
     help="The log to run on, such as file:./data. Default: $MILLSTREAM_LOG, else what the app "
     "says, else file:./millstream-data.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.command()
@@ -101,7 +98,7 @@ def run(
             )
         print_result(app, result, as_json)
         if until_end and not result.reached_end:
-            _fail("stopped before the end; what was processed is committed: start again to go on")
+            fail("stopped before the end; what was processed is committed: start again to go on")
 
 
 @click.command()
@@ -119,7 +116,7 @@ def topology(reference: str, form: str) -> None:
 @app_argument
 @log_option
 @click.option(
-    "--from", "start", metavar="WHEN", required=True, help="beginning, an ISO time, or e.g. 2d ago."
+    "--from", "start", metavar="WHEN", required=True, help="beginning, an ISO time, or 2d ago."
 )
 @click.option("--to", "end", metavar="WHEN", help="Where to stop; default: what is there now.")
 @click.option("--as", "replay_id", metavar="ID", required=True, help="The replay's application id.")
@@ -150,7 +147,7 @@ def replay(
             )
         )
         if not reached_end:
-            _fail("stopped before the end; a replay starts over")
+            fail("stopped before the end; a replay starts over")
 
 
 @click.command()
@@ -167,7 +164,7 @@ def reset(reference: str, log_url: str | None, dry_run: bool, as_json: bool) -> 
         app = load(reference, log_url)
         plan = run_until_stopped(lambda _stop: _reset(app, dry_run))
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "group": plan.group,
                     "offsets": {str(tp): offset for tp, offset in plan.offsets.items()},
@@ -191,15 +188,15 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except AppNotFoundError as error:
-        _fail(str(error), exit_code=2)
+        fail(str(error), exit_code=2)
     except MillstreamError as error:
         if isinstance(error, ProcessingError) and error.__cause__ is not None:
             click.echo(_user_traceback(error.__cause__), err=True, nl=False)
-        _fail(str(error))
+        fail(str(error))
     except BrokenPipeError:
         sys.exit(1)  # whoever read our output has left, and would not see a message either
     except OSError as error:
-        _fail(f"{error}. Check the directory and the permissions")
+        fail(f"{error}. Check the directory and the permissions")
 
 
 def load(reference: str, log_url: str | None) -> App:
@@ -209,24 +206,6 @@ def load(reference: str, log_url: str | None) -> App:
     if log_url:
         app.log = log_url
     return app
-
-
-def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-    """Run until done; SIGINT or SIGTERM asks `main` to stop, a second one ends the process."""
-
-    async def with_signals() -> T:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def ask(number: int) -> None:
-            loop.remove_signal_handler(number)
-            stop.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ask, number)
-        return await main(stop)
-
-    return asyncio.run(with_signals())
 
 
 async def _run_app(
@@ -279,11 +258,6 @@ async def _reset(app: App, dry_run: bool) -> ResetPlan:
         return await (plan_reset(context) if dry_run else reset_app(context))
 
 
-def _fail(message: str, exit_code: int = 1) -> None:
-    click.echo(f"error: {message}", err=True)
-    sys.exit(exit_code)
-
-
 def _user_traceback(error: BaseException) -> str:
     """The traceback without the frames of the framework and of generated code."""
     import traceback
@@ -301,7 +275,7 @@ def _user_traceback(error: BaseException) -> str:
 def print_result(app: App, result: RunResult, as_json: bool) -> None:
     stats = result.stats
     if as_json:
-        _print_json({"app": app.id, "seconds": result.seconds, **stats._asdict()})
+        print_json({"app": app.id, "seconds": result.seconds, **stats._asdict()})
         return
     rate = stats.records / result.seconds if result.seconds else 0.0
     click.echo(
@@ -330,9 +304,3 @@ def _print_plan(plan: ResetPlan, dry_run: bool) -> None:
         click.echo(f"  delete topic {topic}")
     if plan.state is not None:
         click.echo(f"  delete {plan.state}")
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    click.echo(orjson.dumps(value, default=str).decode())

@@ -46,7 +46,7 @@ class When:
 
     @classmethod
     def parse(cls, text: str, now_ms: int) -> When:
-        """`beginning`, an ISO 8601 time (UTC unless it says otherwise), or a duration ago: `2d`.
+        """`beginning`, an ISO 8601 time (UTC unless it says otherwise), or how long ago: `2d ago`.
 
         Raises:
             ReplayError: none of these.
@@ -62,7 +62,7 @@ class When:
                 moment = moment.replace(tzinfo=UTC)
             return cls(int(moment.timestamp() * 1000))
         try:
-            return cls(now_ms - duration_ms(text))
+            return cls(now_ms - duration_ms(text.removesuffix(" ago")))
         except TopologyError as error:
             raise ReplayError(
                 f'{text!r} is no moment: write "beginning", an ISO time such as '

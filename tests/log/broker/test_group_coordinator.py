@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -52,12 +54,37 @@ def test_who_stops_waiting_before_it_knows_its_id_is_gone() -> None:
         await groups.join_group("g", request())
         waiting = asyncio.create_task(groups.join_group("g", request()))
         await settled()
-        assert len(groups.get("g").members) == 2  # type: ignore[union-attr]
+        assert len(groups.get("g").members) == 2
         waiting.cancel()
         await settled()
-        assert len(groups.get("g").members) == 1  # type: ignore[union-attr]
+        assert len(groups.get("g").members) == 1
 
     with_log(body)
+
+
+def test_who_is_given_up_is_not_held() -> None:
+    """A consumer that was thrown away, not closed, must not stay in memory with its fetches."""
+    clock = FakeClock()
+
+    class Owner:
+        def rebalance(self) -> None:
+            pass
+
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        owner = Owner()
+        held = weakref.ref(owner)
+        await groups.join_group("g", request(), on_rebalance=owner.rebalance)
+        del owner
+        gc.collect()
+        assert held() is not None
+        clock.advance(10_000)
+        await settled()
+        assert groups.get("g").members == {}
+        gc.collect()
+        assert held() is None
+
+    with_log(body, clock=clock)
 
 
 class Life:

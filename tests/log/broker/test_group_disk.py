@@ -32,7 +32,7 @@ def test_an_answer_that_nobody_took_does_not_answer_the_next_request() -> None:
     async def main() -> None:
         groups = GroupCoordinator(
             FullTopic(), BrokerConfig(), FakeClock(), on_deadline=lambda _: None
-        )  # type: ignore[arg-type]
+        )
         member_id = ""
         for generation in (1, 2):
             request = JoinRequest(member_id, "", 10_000, 10_000, "consumer", (("range", b""),))

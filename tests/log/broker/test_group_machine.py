@@ -88,8 +88,8 @@ def test_a_rebalance_waits_for_everybody() -> None:
             group.heartbeat(member, generation, 0)
         group.join(request(member), 0)
     joined = results(group)
-    assert {each.generation for each in joined.values()} == {generation + 1}  # type: ignore[attr-defined]
-    assert [member for member, result in joined.items() if result.members] == ["a"]  # type: ignore[attr-defined]
+    assert {each.generation for each in joined.values()} == {generation + 1}
+    assert [member for member, result in joined.items() if result.members] == ["a"]
 
 
 def test_who_does_not_come_is_left_behind() -> None:
@@ -146,6 +146,41 @@ def test_who_does_not_sync_is_dropped() -> None:
     assert isinstance(results(group)["b"], RebalanceInProgressError)
 
 
+def test_who_waits_for_its_assignment_need_not_be_heard_of() -> None:
+    """The leader takes its time; a session begins with the answer (as in Kafka)."""
+    group = Group("g", initial_delay_ms=0)
+    for member in "ab":
+        for each in [member, *group.members]:
+            group.join(request(each), 0)
+    group.sync("b", group.generation, {}, 0)
+    for now_ms in range(0, 3 * SESSION_MS, 5000):
+        group.heartbeat("a", group.generation, now_ms)
+        group.let_time_pass(now_ms)
+    assert set(group.members) == {"a", "b"}
+    group.sync("a", group.generation, {"b": b"B"}, 3 * SESSION_MS)
+    assert results(group)["b"] == SyncResult(b"B")
+    group.heartbeat("a", group.generation, 4 * SESSION_MS - 1)
+    group.let_time_pass(4 * SESSION_MS - 1)
+    assert set(group.members) == {"a", "b"}
+    group.let_time_pass(4 * SESSION_MS)
+    assert set(group.members) == {"a"}
+
+
+def test_a_rebalance_ends_the_wait_for_an_assignment() -> None:
+    group = stable("a", "b")
+    group.rebalance(0)
+    for member in "ab":
+        group.join(request(member), 0)
+    group.sync("b", group.generation, {}, 0)
+    group.rebalance(2 * SESSION_MS)
+    assert isinstance(results(group)["b"], RebalanceInProgressError)
+    assert group.next_deadline_ms() == SESSION_MS, "the leader was last heard of when it joined"
+    group.let_time_pass(3 * SESSION_MS - 1)
+    assert set(group.members) == {"b"}
+    group.let_time_pass(3 * SESSION_MS)
+    assert group.state is GroupState.EMPTY
+
+
 def test_joining_again_without_a_change() -> None:
     group = stable("a", "b")
     generation = group.generation
@@ -180,7 +215,7 @@ def test_assignors_are_voted_on() -> None:
         group.join(request("e")._replace(protocols=()), 0)
     group.let_time_pass(10)
     group.let_time_pass(20)
-    assert {each.protocol for each in results(group).values()} == {"roundrobin"}  # type: ignore[attr-defined]
+    assert {each.protocol for each in results(group).values()} == {"roundrobin"}
 
 
 def test_commits_are_fenced() -> None:

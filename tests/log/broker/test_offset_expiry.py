@@ -15,6 +15,7 @@ from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.testing.fake_clock import FakeClock
+from millstream.log.testing.sim_files import Crash, SimFiles
 from shared.logs import settled, values, with_log
 
 T0, U0 = TopicPartition("t", 0), TopicPartition("u", 0)
@@ -221,6 +222,32 @@ def test_since_when_a_group_is_empty_outlives_the_process() -> None:
             await minutes(clock, 2)
             assert set(await log.group_offsets("g")) == {T0}
             await minutes(clock, 3)
+            assert await log.groups() == []
+
+    asyncio.run(main())
+
+
+def test_a_group_that_died_is_empty_since_the_log_was_next_opened() -> None:
+    """Not since it was last opened: offsets of a log that is opened every day would never go."""
+    files, clock = SimFiles(), FakeClock()
+
+    async def main() -> None:
+        async with open_log_on(files, "log", config=SETTINGS, clock=clock) as log:
+            await log.create_topic("t")
+            consumer = log.consumer("t", group="g", config={"enable.auto.commit": "false"})
+            await consumer.poll(0)
+            await consumer.commit({T0: 0})
+            killed = files.restart()
+            files.crashed = True
+            with pytest.raises(Crash):
+                await log.close()
+        for _ in range(2):
+            async with open_log_on(killed, "log", config=SETTINGS, clock=clock) as log:
+                await minutes(clock, 1)
+                assert set(await log.group_offsets("g")) == {T0}
+            clock.advance(4 * MINUTE)
+        async with open_log_on(killed, "log", config=SETTINGS, clock=clock) as log:
+            await minutes(clock, 2)
             assert await log.groups() == []
 
     asyncio.run(main())

@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from millstream.log import OffsetAndMetadata, ProducerFencedError, StorageError, TopicPartition
+from millstream.log.broker.transactions import EPOCH_MAX
 from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.format.codec import encode_batch
 from millstream.log.open import open_log_on
 from millstream.log.storage.partition import Partition
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
@@ -73,7 +75,7 @@ def test_a_decided_transaction_is_finished(commit: bool, monkeypatch: pytest.Mon
             await (producer.commit_transaction if commit else producer.abort_transaction)()
         with pytest.raises(StorageError):
             await producer.begin_transaction()
-        with pytest.raises(StorageError, match="Opening the log again finishes it"):
+        with pytest.raises(StorageError, match="It is tried again by itself"):
             await log.producer(transactional_id="x").begin_transaction()
 
     async def look(log: EmbeddedLog) -> None:
@@ -278,6 +280,40 @@ def test_internal_topics_do_not_grow_for_ever() -> None:
     disk = killed_after(files, work, config=config)
     run(disk, look, config=config)
     run(disk, again, config=config)
+
+
+def test_the_last_epoch_was_seen_and_the_log_of_transactions_lost_it() -> None:
+    """There is no epoch above it: the producer goes on under another id."""
+
+    async def cut_off(log: EmbeddedLog) -> None:
+        coordinator = log._broker.transactions
+        producer_id, _ = await coordinator.init_producer_id("x", 60_000)
+        known = coordinator.table.get("x")
+        assert known is not None
+        await coordinator._log.write_durably(known._replace(epoch=EPOCH_MAX - 1))
+        await log.create_topic("t")
+        await coordinator.write_markers(producer_id, EPOCH_MAX, {T0}, commit=False)
+
+    async def go_on(log: EmbeddedLog) -> None:
+        async with log.producer(transactional_id="x") as producer, producer.transaction():
+            await producer.send_batch("t", [b"next"])
+        assert await values(log, T0) == [b"next"]
+
+    run(killed_after(SimFiles(), cut_off), go_on)
+
+
+def test_a_transaction_of_nobody_is_open_at_the_last_epoch() -> None:
+    async def cut_off(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        identity = {"producer_id": 7, "producer_epoch": EPOCH_MAX, "base_sequence": 0}
+        batch = encode_batch(None, [b"open"], [0], None, 0, 1, transactional=True, **identity)
+        log._broker.append(T0, batch)
+
+    async def look(log: EmbeddedLog) -> None:
+        assert await values(log, T0) == []
+        assert (await log.end_offsets([T0]))[T0] == 2
+
+    run(killed_after(SimFiles(), cut_off), look)
 
 
 def test_an_unwritable_directory() -> None:

@@ -8,8 +8,13 @@ import pytest
 
 from millstream.log import TopicPartition
 from millstream.log.broker import producer_ids
+from millstream.log.broker.group_coordinator import GroupCoordinator
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.storage.partition import Partition
+from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import disk_error
 from shared.error_sweep import SEED, CountedFiles, opened, run_strictly
+from shared.logs import settled, with_log
 
 ONE = TopicPartition("one", 0)
 
@@ -45,3 +50,34 @@ def test_an_abort_that_fails_is_tried_again_in_a_while(monkeypatch: pytest.Monke
             assert (await log.end_offsets([ONE]))[ONE] == 2
 
     run_strictly(main, SEED)
+
+
+@pytest.mark.parametrize(
+    ("owner", "work", "name"),
+    [
+        (GroupCoordinator, "let_time_pass", "timed work"),
+        (Partition, "apply_retention", "cleaner"),
+    ],
+)
+def test_background_work_that_a_defect_ended_is_told_of_at_once(
+    owner: type, work: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    """Whoever closes the log gets the error; that may be weeks later."""
+
+    def defect(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    clock = FakeClock()
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("one")
+        monkeypatch.setattr(owner, work, defect)
+        clock.advance(300_000)
+        await settled()
+        told.append(caplog.text)
+
+    told: list[str] = []
+    with pytest.raises(RuntimeError, match="a defect"):
+        with_log(body, clock=clock)
+    assert f"The log's {name} has ended" in told[0]
+    assert "a defect" in told[0]

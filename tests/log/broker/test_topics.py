@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import pytest
 
@@ -19,7 +20,7 @@ from millstream.log import (
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
-from millstream.log.testing.sim_files import SimFiles, disk_error
+from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.logs import values, with_log
 
 T0 = TopicPartition("t", 0)
@@ -234,3 +235,58 @@ def test_a_cancelled_deletion_forgets_the_offsets_too() -> None:
             assert await log.group_offsets("billing") == {}
 
     asyncio.run(main())
+
+
+def test_a_deletion_that_the_disk_did_not_let_end_forgets_the_offsets_too() -> None:
+    files = SimFiles()
+
+    def full(operation: Operation) -> OSError | None:
+        due = operation.kind == "append" and "recovery-point" in operation.path
+        return disk_error("ENOSPC", operation.path) if due else None
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("orders")
+        await log.alter_group_offsets("billing", {TopicPartition("orders", 0): 7})
+        files.on_operation = full
+        with pytest.raises(StorageError):
+            await log.delete_topic("orders")
+        assert await log.topics() == ["__consumer_offsets"]
+        files.on_operation = None
+        await log.create_topic("orders")
+        assert await log.group_offsets("billing") == {}
+
+    reopened(files, body)
+
+
+def test_those_who_follow_topics_hear_of_a_change_whose_owner_was_cancelled() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def cancelled(change: Coroutine[None, None, object]) -> None:
+            changing = loop.create_task(change)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            changing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await changing
+
+        await log.create_topic("logs-1")
+        async with log.consumer("^logs-", group="g") as consumer, log.consumer("logs-1") as whole:
+            await consumer.poll(0)
+            await whole.poll(0)
+            for change, expected in (
+                (log.create_topic("logs-2"), {("logs-1", 0), ("logs-2", 0)}),
+                (
+                    log.alter_topic("logs-1", partitions=2),
+                    {("logs-1", 0), ("logs-1", 1), ("logs-2", 0)},
+                ),
+                (log.delete_topic("logs-2"), {("logs-1", 0), ("logs-1", 1)}),
+            ):
+                await cancelled(change)
+                for _ in range(3):
+                    await consumer.poll(0)
+                assert consumer.assignment() == expected
+            await whole.poll(0)
+            assert whole.assignment() == {("logs-1", 0), ("logs-1", 1)}
+
+    with_log(body, config={"flush.threads": 1})

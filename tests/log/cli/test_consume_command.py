@@ -90,6 +90,10 @@ def test_wrong_usage(log: str) -> None:
         (["--format", "values"], "value, key-value, json"),
         (["--format", "%z"], "%z is none of"),
         (["--from", "noon"], "none of: beginning"),
+        (["--from", "9" * 5000], "none of: beginning"),
+        (["--from", "@" + "9" * 5000], "none of: beginning"),
+        (["--from", "9" * 5000 + "d ago"], "none of: beginning"),
+        (["--group", ""], "--group is empty"),
         (["--group", "g", "--partition", "0"], "shares partitions"),
         (["--group", "g", "--from", "5"], "groups reset g --to 5"),
     ):

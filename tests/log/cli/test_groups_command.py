@@ -37,7 +37,9 @@ def test_list_and_describe(log: str) -> None:
     assert table[0] == "g: Empty, 0 members"
     assert ["t-0", "4", "10", "6", "-"] in [line.split() for line in table]
     assert (0, 4, 6) in offsets(log)
-    assert "h" in run(log, "groups", "describe", "h", code=1).err
+    unknown = run(log, "groups", "describe", "h", code=1).err
+    assert "Group h does not exist" in unknown
+    assert "`millstream groups list`" in unknown
 
 
 def test_reset_prints_the_plan_and_does_it_when_told(log: str) -> None:
@@ -77,6 +79,7 @@ def test_what_is_refused(log: str) -> None:
         (["reset", "g", "--to", "end", "--execute", "--dry-run"], 2, "exclude"),
         (["reset", "g", "--to", "noon"], 2, "none of"),
         (["reset", "g", "--to", "end", "--topic", "t:x"], 2, "write TOPIC"),
+        (["reset", "g", "--to", "end", "--topic", "t:" + "9" * 5000], 2, "write TOPIC"),
         (["reset", "g", "--to", "end", "--topic", "x"], 1, "does not exist"),
         (["reset", "g", "--to", "end", "--topic", "t:7"], 1, "partition 7"),
         (["reset", "h", "--to", "end"], 1, "has committed nothing"),

@@ -61,6 +61,9 @@ def test_where_there_is_no_log(log: str, tmp_path: Path) -> None:
     assert "There is no directory" in run(log, "log", "verify", f"{log}/x", code=2).err
     assert "holds no log" in run(log, "log", "verify", str(tmp_path), code=2).err
     assert "There is no" in run(log, "log", "dump", f"{log}/x", code=2).err
+    for command in ("verify", "dump"):
+        assert "There is no" in run(log, "log", command, "", code=2).err
+        assert "Check the path" in run(log, "log", command, "x" * 300, code=1).err
 
 
 def test_a_segment(log: str) -> None:
@@ -90,8 +93,15 @@ def test_what_lies_beside_it(log: str) -> None:
     assert by_kind["metadata"][0]["line"] == "version: 0"
 
 
-def test_what_the_logs_own_topics_say(log: str) -> None:
-    found = run(log, "log", "dump", f"{log}/__consumer_offsets-0", "--decode", "--json").json
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_the_logs_own_topics_say(
+    log: str, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = f"{log}/__consumer_offsets-0"
+    if inside:
+        monkeypatch.chdir(folder)
+    shown = "." if inside else folder
+    found = run(log, "log", "dump", shown, "--decode", "--json").json
     said = [each["decoded"] for each in found if "decoded" in each]
     [offset] = [each for each in said if each["kind"] == "offset"]
     assert (offset["group"], offset["partition"], offset["offset"]) == ("g", "t-0", 4)
@@ -114,7 +124,9 @@ def test_transactions(log: str) -> None:
     terminated = run(log, "transactions", "terminate", "x").text
     assert terminated == "x: no transaction was open\n"
     assert len(run(log, "transactions", "find-hanging").lines) == 1
-    assert "is not known" in run(log, "transactions", "describe", "y", code=1).err
+    unknown = run(log, "transactions", "describe", "y", code=1).err
+    assert "is not known" in unknown
+    assert "`millstream transactions list`" in unknown
     assert "write a number" in run(
         log, "transactions", "list", "--longer-than", "soon", code=2
     ).err  # fmt: skip

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -23,6 +24,13 @@ WAIT_S = 60
 def log(tmp_path: Path) -> str:
     folder = str(tmp_path / "log")
     run(folder, "produce", "t", stdin=b"".join(b"%d\n" % n for n in range(100_000)))
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    folder = str(tmp_path / "log")
+    run(folder, "produce", "t", stdin=b"1\n2\n")
     return folder
 
 
@@ -87,18 +95,13 @@ def test_a_log_in_use_is_named_with_its_owner(log: str, reading: subprocess.Pope
         ran = run(log, *arguments, code=1)
         assert f"is in use by process {reading.pid}" in ran.err
     assert "is in use" in run(log, "log", "dump", f"{log}/t-0", code=1).err
+    inside = ended([MILLSTREAM, "log", "dump", "."], f"{log}/t-0", stdout=subprocess.PIPE)
+    assert b"is in use" in inside.stderr
 
 
 def test_what_is_typed_is_written_at_once_and_ctrl_c_ends_it(log: str, start: Start) -> None:
     process = start("produce", "typed", "--json")
-    assert process.stdin is not None
-    process.stdin.write(b"one\ntwo\nthr")
-    process.stdin.flush()
-    path = Path(log) / "typed-0" / f"{0:020d}.log"
-    wait_until(lambda: path.exists() and b"two" in path.read_bytes())
-    process.send_signal(signal.SIGINT)
-    process.wait(WAIT_S)
-    out, err = process.communicate(timeout=WAIT_S)
+    out, err = interrupted(process, log, b"one\ntwo\nthr", b"two")
     assert (process.returncode, err) == (0, b"")
     assert b'"acknowledged":2' in out
     assert b'"stopped":true' in out
@@ -107,14 +110,7 @@ def test_what_is_typed_is_written_at_once_and_ctrl_c_ends_it(log: str, start: St
 
 def test_a_transaction_that_is_interrupted_is_aborted(log: str, start: Start) -> None:
     process = start("produce", "typed", "--transactional-id", "x")
-    assert process.stdin is not None
-    process.stdin.write(b"one\n")
-    process.stdin.flush()
-    path = Path(log) / "typed-0" / f"{0:020d}.log"
-    wait_until(lambda: path.exists() and b"one" in path.read_bytes())
-    process.send_signal(signal.SIGINT)
-    process.wait(WAIT_S)
-    _, err = process.communicate(timeout=WAIT_S)
+    _, err = interrupted(process, log, b"one\n", b"one")
     assert process.returncode == 1
     assert b"the transaction was aborted, nothing is written" in err
     assert run(log, "consume", "typed", "--until-end").lines == []
@@ -129,6 +125,72 @@ def test_a_dump_into_a_pipe_that_breaks(log: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(WAIT_S) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["topics", "list"], ["consume", "t"], ["log", "verify", "."]],
+)
+def test_a_result_that_cannot_be_written(small: str, arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = ended([MILLSTREAM, *arguments], small, stdout=full)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(b"error: [Errno 28]")
+    assert b"Check" in ran.stderr
+    assert b"Traceback" not in ran.stderr
+
+
+def test_standard_input_and_output_that_are_closed(small: str) -> None:
+    for command, code, why in (
+        ("produce t <&-", 1, "Standard input is closed"),
+        ("consume t --until-end >&-", 1, "Standard output is closed"),
+        ("topics delete t <&-", 2, "say so with --yes"),
+        ("topics describe >&-", 0, ""),
+    ):
+        ran = ended(["sh", "-c", f"{MILLSTREAM} {command}"], small, stdout=None)
+        assert ran.returncode == code, ran.stderr
+        assert ran.stderr == b"" if not why else why.encode() in ran.stderr
+        assert b"Traceback" not in ran.stderr
+
+
+def test_names_that_are_no_text_are_shown(small: str) -> None:
+    (Path(small) / "\udcff").touch()
+    ran = ended([MILLSTREAM, "log", "verify", "."], small, stdout=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert rb"notice: ./\udcff: no file of a log." in ran.stdout
+    for command in (["verify", "."], ["dump", "./\udcff"], ["dump", "."]):
+        ran = ended([MILLSTREAM, "log", *command, "--json"], small, stdout=subprocess.PIPE)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def ended(
+    command: list[str], log: str, *, stdout: IO[bytes] | int | None
+) -> subprocess.CompletedProcess[bytes]:
+    """What became of a command in the log's folder."""
+    return subprocess.run(
+        command,
+        cwd=log,
+        env={**os.environ, "MILLSTREAM_LOG": "file:.", "PYTHONWARNINGS": "error"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
+def interrupted(
+    process: subprocess.Popen[bytes], log: str, typed: bytes, written: bytes
+) -> tuple[bytes, bytes]:
+    """What a producer prints that gets this input, has written this of it, and then Ctrl-C."""
+    assert process.stdin is not None
+    process.stdin.write(typed)
+    process.stdin.flush()
+    path = Path(log) / "typed-0" / f"{0:020d}.log"
+    wait_until(lambda: path.exists() and written in path.read_bytes())
+    process.send_signal(signal.SIGINT)
+    process.wait(WAIT_S)
+    return process.communicate(timeout=WAIT_S)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

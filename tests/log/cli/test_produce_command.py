@@ -47,6 +47,47 @@ def test_keys_headers_and_null(log: str) -> None:
     assert (second["key"], second["value"]) == (None, None)
 
 
+def test_headers_may_repeat_and_keep_their_spaces(log: str) -> None:
+    run(log, "produce", "t", "--header", "h=a ", "--header", "h=b=c", stdin=b"x\n")
+    assert records(log)[0]["headers"] == [{"key": "h", "value": "a "}, {"key": "h", "value": "b=c"}]
+
+
+@pytest.mark.parametrize(
+    ("separator", "between"),
+    [
+        (r"\t", b"\t"),
+        ("é", "é".encode()),
+        (r"é\t", "é\t".encode()),
+        (r"\xff", b"\xff"),
+        (r"\x", rb"\x"),
+        ("\udcff", b"\xff"),
+    ],
+)
+def test_separators_are_those_of_consume(log: str, separator: str, between: bytes) -> None:
+    """The last is what Python makes of an argument that is the byte 0xFF."""
+    line = b"k" + between + b"v\n"
+    run(log, "produce", "t", "--key-separator", separator, stdin=line)
+    [record] = records(log)
+    assert (record["key"], record["value"]) == ("k", "v")
+    form = ["--format", "key-value", "--key-separator", separator]
+    assert run(log, "consume", "t", "--until-end", *form).out == line
+    ran = run(log, "produce", "t", "--key-separator", separator, stdin=b"kv\n", code=1)
+    assert "line 1: there is no key separator" in ran.err
+
+
+def test_arguments_that_are_no_text(log: str) -> None:
+    run(
+        log, "produce", "t", "--header", "h=\udcff", "--null-marker", "\udcff",
+        stdin=b"\xff\n",
+    )  # fmt: skip
+    [record] = records(log)
+    assert (record["value"], record["headers"]) == (None, [{"key": "h", "value_base64": "/w=="}])
+    shown = run(log, "consume", "t", "--until-end", "--null-marker", "\udcff").out
+    assert shown == b"\xff\n"
+    ran = run(log, "produce", "t", "--header", "\udcff=x", stdin=b"x\n", code=2)
+    assert "the name of a header is UTF-8" in ran.err
+
+
 def test_keys_choose_partitions_as_kafkas_do(log: str) -> None:
     run(log, "topics", "create", "t", "--partitions", "2")
     lines = b"".join(b"anna=%d\ndora=%d\n" % (n, n) for n in range(20))
@@ -79,6 +120,7 @@ BAD = [
     (b"{", "no JSON"),
     (b'{"values": "x"}', "it has 'values'"),
     (b'{"value": "x", "value_base64": "eA=="}', "both"),
+    (b'{"value": ' + b"[" * 500 + b"]" * 500 + b"}", "nested"),
     (b'{"value_base64": "?"}', "no base64"),
     (b'{"value_base64": 1}', "no string"),
     (b'{"timestamp": "now"}', "whole number"),
@@ -87,6 +129,7 @@ BAD = [
     (b'{"partition": 7}', "no partition 7 of t, which has 1"),
     (b'{"headers": "x"}', "headers are a list"),
     (b'{"headers": [1]}', "a header is"),
+    (b'{"headers": [{"key": "h", "val": "x"}]}', "a header is"),
 ]
 
 
@@ -138,6 +181,10 @@ def test_wrong_usage(log: str) -> None:
         ["--format", "json", "--key-separator", ","],
         ["--key-separator", ""],
         ["--timestamp", "noon"],
+        ["--timestamp", "@9223372036854775808"],
+        ["--timestamp", "@" + "9" * 5000],
+        ["--timestamp", "9" * 15 + "w ago"],
+        ["--timestamp", "1969-12-31T23:59"],
         ["--header", "x"],
         ["--partition", "-1"],
     ):

@@ -83,6 +83,13 @@ def test_what_is_refused_and_how(log: str) -> None:
     assert missing == [{"name": "x", "deleted": False}]
 
 
+def test_a_log_that_verify_takes_for_one_is_one(log: str) -> None:
+    run(log, "topics", "create", "orders")
+    (Path(log) / "meta.properties").unlink()
+    assert "notice: " in run(log, "log", "verify", log).text
+    assert run(log, "topics", "list").lines == ["orders"]
+
+
 def test_looking_does_not_make_a_log(log: str) -> None:
     for command in (["topics", "list"], ["consume", "orders"], ["transactions", "list"]):
         assert "There is no log in" in run(log, *command, code=1).err

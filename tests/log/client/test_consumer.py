@@ -357,9 +357,9 @@ def test_a_cancelled_poll_loses_nothing() -> None:
 def test_wrong_settings() -> None:
     async def body(log: EmbeddedLog) -> None:
         with pytest.raises(ConfigError, match="earliest, latest or none"):
-            log.consumer(auto_offset_reset="newest")  # type: ignore[arg-type]
+            log.consumer(auto_offset_reset="newest")
         with pytest.raises(ConfigError, match="read_committed"):
-            log.consumer(isolation="serializable")  # type: ignore[arg-type]
+            log.consumer(isolation="serializable")
         with pytest.raises(ConfigError, match=r"session\.timeout\.ms"):
             log.consumer(config={"session.timeout": 5})
 

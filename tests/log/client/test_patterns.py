@@ -92,3 +92,17 @@ def test_a_pattern_that_matches_nothing_yet() -> None:
         assert [each.value for each in await consumer.poll(0)] == [b"x"]
 
     with_log(body)
+
+
+def test_a_pattern_that_is_refused_leaves_the_subscription_as_it_was() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        consumer = log.consumer("t")
+        await consumer.poll(0)
+        with pytest.raises(ConfigError, match="group"):
+            await consumer.subscribe(pattern=re.compile("t"))
+        await log.alter_topic("t", partitions=2)
+        await consumer.poll(0)
+        assert len(consumer.assignment()) == 2
+
+    with_log(body)

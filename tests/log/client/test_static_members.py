@@ -63,6 +63,29 @@ def test_a_restart_is_no_rebalance(strategy: str) -> None:
     with_log(body)
 
 
+def test_a_restart_before_partitions_were_given_up_leaves_none_to_nobody() -> None:
+    """A cooperative member gives up what moves, and joins once more for another to have it. It was
+    closed before that; whoever took its place knew of nothing to give up, and nobody joined."""
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t", partitions=4)
+        config = {"partition.assignment.strategy": "cooperative-sticky"}
+        first, second = static(log, "i1", **config), static(log, "i2", **config)
+        await turns(first)
+        assert first.assignment() == set(T)
+        joining = asyncio.create_task(second.poll(1000, 1))
+        await settled()
+        await asyncio.wait([asyncio.create_task(first._membership._begin_to_join())])
+        await settled()  # the new generation is there, and its owner does not know it yet
+        await first.close()
+        first = static(log, "i1", **config)
+        await joining
+        await turns(first, second)
+        assert sorted([*first.assignment(), *second.assignment()]) == T
+
+    with_log(body)
+
+
 def test_other_topics_after_a_restart_are_a_rebalance() -> None:
     async def body(log: EmbeddedLog) -> None:
         await log.create_topic("t", partitions=4)

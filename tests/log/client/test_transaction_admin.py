@@ -18,10 +18,14 @@ from millstream.log import (
     UnknownTransactionalIdError,
 )
 from millstream.log.broker.producer_ids import ProducerIds
+from millstream.log.broker.txn_log import TransactionLog
+from millstream.log.broker.txn_records import TransactionMetadata
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.record import ProducerDescription
 from millstream.log.stats import TransactionsStats
+from millstream.log.storage.layout import PRODUCER_ID_FILE
+from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.testing.fake_clock import FakeClock
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.logs import settled, values, with_log
@@ -392,6 +396,50 @@ def test_a_time_out_while_producer_ids_run_out(monkeypatch: pytest.MonkeyPatch) 
     with_log(body, clock=clock, config={"flush.threads": 2})
 
 
+def test_producers_that_start_together_share_one_block_of_ids() -> None:
+    files = MemoryFiles()
+
+    async def main() -> None:
+        async with open_log_on(files, "log", config={"flush.threads": 2}) as log:
+            producers = [log.producer() for _ in range(50)]
+            await asyncio.gather(*(each.__aenter__() for each in producers))
+            assert {each.stats().producer_id for each in producers} == set(range(50))
+
+    asyncio.run(main())
+    assert files.read_whole(f"log/{PRODUCER_ID_FILE}") == b"1000\n"
+
+
+def test_a_transaction_that_began_while_others_timed_out_is_not_aborted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its id was late when the time-outs were looked at; that transaction was committed since."""
+    clock = FakeClock()
+    may_go_on = asyncio.Event()
+    write_durably = TransactionLog.write_durably
+
+    async def slow_for_a(self: TransactionLog, metadata: TransactionMetadata) -> None:
+        if metadata.transactional_id == "a":
+            await may_go_on.wait()
+        await write_durably(self, metadata)
+
+    async def body(log: EmbeddedLog) -> None:
+        await open_one(log, "a")
+        alive = await open_one(log, "b")
+        monkeypatch.setattr(TransactionLog, "write_durably", slow_for_a)
+        clock.advance(60_000)
+        await settled()  # the abort of "a" has begun and waits for the disk
+        await alive.commit_transaction()
+        await alive.begin_transaction()
+        await alive.send_batch("t", [b"next"])
+        may_go_on.set()
+        await settled()
+        await alive.commit_transaction()
+        assert await values(log, T0) == [b"open", b"next"]
+        assert log._broker.transactions.stats().timed_out == 1
+
+    with_log(body, clock=clock)
+
+
 def test_a_commit_that_failed_before_the_commit_point_still_times_out() -> None:
     """Its time was over while it was being tried: nobody looks again unless told to."""
     clock = FakeClock()
@@ -419,12 +467,12 @@ def test_a_commit_that_failed_before_the_commit_point_still_times_out() -> None:
             with pytest.raises(StorageError):
                 await ending
             await settled()
-            found.append(coordinator.stats())
-            assert await values(log, U0) == []
+            found.append((coordinator.stats(), await values(log, U0)))
 
-    found: list[TransactionsStats] = []
-    with pytest.raises(StorageError):
+    found: list[tuple[TransactionsStats, list[bytes | None]]] = []
+    with pytest.raises(StorageError):  # from closing the log, whatever happened in it
         asyncio.run(main())
-    (stats,) = found
+    ((stats, readable),) = found
+    assert readable == []
     assert (stats.timed_out, stats.open) == (1, 0)
     assert stats.stuck == 1  # no marker can be written to t

@@ -8,6 +8,7 @@ import pytest
 
 from millstream.log import (
     ConsumerGroupMetadata,
+    CorruptRecordError,
     IllegalGenerationError,
     InvalidTxnStateError,
     OffsetAndMetadata,
@@ -165,6 +166,16 @@ def test_a_repeated_end_is_answered_and_does_nothing() -> None:
             with pytest.raises(InvalidTxnStateError):  # but it cannot be turned round
                 await coordinator.end_txn("x", before.producer_id, before.epoch, commit=False)
         assert await log.end_offsets([T0]) == {T0: 2}
+
+    with_log(body)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 22, 23, 52, 60, 61])
+def test_what_is_too_short_for_a_batch_is_refused_as_such(size_bytes: int) -> None:
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        with pytest.raises(CorruptRecordError):
+            log._broker.append(T0, b"\xff" * size_bytes, transactional_id="x")
 
     with_log(body)
 

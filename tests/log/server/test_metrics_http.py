@@ -161,7 +161,9 @@ def test_leaving_ends_connections_that_wait() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("address", ["", "9464", "host:", ":80", "host:x", "host:70000"])
+@pytest.mark.parametrize(
+    "address", ["", "9464", "host:", ":80", "host:x", "host:70000", "no..host:1", "\0:1"]
+)
 def test_no_address(address: str) -> None:
     async def main() -> None:
         async with serve_metrics([], address):
@@ -178,6 +180,22 @@ def test_an_address_in_use() -> None:
                 pass
 
     serve(body)
+
+
+def test_the_address_of_ipv6_is_one_to_be_used() -> None:
+    async def main() -> None:
+        try:
+            serving = serve_metrics([lambda: TEXT], "[::1]:0")
+            address = await serving.__aenter__()
+        except ConfigError:
+            pytest.skip("this machine has no IPv6")
+        assert address.startswith("[::1]:")
+        with pytest.raises(ConfigError, match="in use"):
+            async with serve_metrics([], address):
+                pass
+        await serving.__aexit__(None, None, None)
+
+    asyncio.run(main())
 
 
 def test_it_says_where(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from millstream.log.storage.layout import CLEANER_OFFSETS
 from millstream.log.storage.log_dir import LogDir
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.partition import Partition
+from millstream.log.storage.segment import Segment
 from millstream.log.testing.sim_files import Operation, SimFiles, disk_error
 from shared.compacting import (
     COMPACTED,
@@ -554,6 +555,36 @@ def test_a_disk_that_fails_stops_compactions_until_it_is_opened_again(
     log.log_dir.close()
     log.reopen()
     assert log.compact() >= 2, "opened again, it is tried again"
+
+
+def test_a_compaction_that_failed_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while somebody holds its error, with the frames that it went through."""
+    segments: list[Segment] = []
+
+    class Noted(Segment):
+        def __init__(self, *arguments: object, **named: object) -> None:
+            super().__init__(*arguments, **named)  # type: ignore[arg-type]
+            segments.append(self)
+
+    def refuse(operation: Operation) -> OSError | None:
+        is_new = operation.path.endswith(".cleaned") and operation.kind == "append"
+        return disk_error("ENOSPC", operation.path) if is_new else None
+
+    log = Compacted()
+    for key in (b"1", b"2", b"3", b"4", b"5"):
+        log.write(key)
+        log.write(b"a")
+    log.close_segment()
+    log.checkpoint()
+    compaction = log.partition.plan_compaction(NOW_MS, dedupe_buffer_bytes=DEDUPE_BYTES)
+    assert compaction is not None
+    monkeypatch.setattr("millstream.log.storage.compaction.Segment", Noted)
+    log.files.on_operation = refuse
+    with pytest.raises(OSError, match="No space left") as raised:
+        compaction.run()
+    assert raised.value.__traceback__ is not None
+    assert len(segments) > 1
+    assert [each.path for each in segments if each._handle is not None] == []
 
 
 def test_a_full_disk_stops_compactions_while_it_is_full(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from millstream.log.storage.memory_files import MemoryFiles
 from millstream.log.storage.verify import log_size_bytes, verify_log
 from millstream.log.testing.fake_clock import FakeClock
 from shared.damage import FOLDER, copy_of, errors, files_of, whole_log
+from shared.log_sweep import CONFIG
 
 WHOLE = whole_log()
 PATHS = [path for path, node in files_of(WHOLE) if node.content]
@@ -139,7 +140,7 @@ DAMAGE = {
     ),
     "a segment at another offset": (
         rename(f"log/in-0/{SEGMENT}.log", "00000000000000000001.log"),
-        "the segment begins",
+        "the first segment begins at 1, the log at 0",
     ),
     "a recovery point that moved": (
         replace("log/recovery-point-offset-checkpoint", b"indexed 0 40", b"indexed 0 39"),
@@ -153,6 +154,14 @@ DAMAGE = {
         replace("log/producer-id-block", b"2000", b"1"),
         "the largest producer id in use",
     ),
+    "producer ids that are used up": (
+        replace("log/producer-id-block", b"2000", b"%d" % (2**63 - 1)),
+        "the largest producer id in use",
+    ),
+    "a producer id that nobody could read": (
+        replace("log/producer-id-block", b"2000", b"2" * 5000),
+        "the largest producer id in use",
+    ),
 }
 
 
@@ -162,14 +171,67 @@ def test_files_that_disagree(name: str) -> None:
     files = copy_of(WHOLE)
     damage(files)
     found = [str(each) for each in verify_log(files, FOLDER)]
-    if name == "a segment at another offset":
-        assert found  # its first batch lies before it
-        return
     assert any(expected in each for each in found), found
 
 
+CHECKPOINTS = ("recovery-point-offset-checkpoint", "replication-offset-checkpoint")
+
+
+def follow(advice: str, path: str, files: MemoryFiles) -> None:
+    """Remove what the advice says."""
+    stem = path.rpartition(".")[0]
+    gone = [f"{FOLDER}/.kafka_cleanshutdown"]
+    if advice.startswith("Remove the file"):
+        gone += [path]
+    elif advice.startswith("Remove the index files of the segment "):
+        gone += [f"{stem}.index", f"{stem}.timeindex", f"{stem}.txnindex"]
+    elif "or give up the records from there on: remove " in advice:
+        gone += [f"{FOLDER}/{name}" for name in CHECKPOINTS]
+    else:
+        assert advice == "Open and close the log"
+    for each in gone:
+        if files.exists(each):
+            files.remove(each)
+
+
+@pytest.mark.parametrize("kind", [".log", ".index", ".timeindex", ".txnindex", ".snapshot"])
+@settings(max_examples=12)
+@given(data=st.data())
+def test_who_follows_the_advice_has_a_sound_log(kind: str, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(of_kind(kind)))
+    files = copy_of(WHOLE)
+    found = content(files, path)
+    at = data.draw(st.integers(0, len(found) - 1))
+    found[at:] = data.draw(st.sampled_from([b"", b"\xff" * (len(found) - at)]))
+    for each in errors(files):
+        follow(each.advice, each.path, files)
+    open_and_close(files)
+    assert errors(files) == []
+
+
+@pytest.mark.parametrize("kind", [".index", ".timeindex"])
+def test_an_index_that_is_gone_needs_nobody(kind: str) -> None:
+    files = copy_of(WHOLE)
+    for path in of_kind(kind):
+        files.remove(path)
+    found = errors(files)
+    assert [each.path for each in found] == of_kind(kind)
+    assert {each.advice for each in found} == {"The next opening builds it anew"}
+    open_and_close(files)
+    assert errors(files) == []
+
+
+def open_and_close(files: MemoryFiles) -> None:
+    async def main() -> None:
+        async with open_log_on(files, FOLDER, config=CONFIG):
+            pass
+
+    asyncio.run(main())
+
+
 LEFT = {
-    f"log/in-0/{SEGMENT}.log.cleaned": "a compaction was cut short",
+    f"log/in-0/{SEGMENT}.log.cleaned": "a compaction or a recovery was cut short",
+    f"log/in-0/{SEGMENT}.index.cleaned": "a compaction or a recovery was cut short",
     "log/in-0/00000000000000000003.index": "the removal of its segment was cut short",
     "log/topics.json.tmp": "being replaced",
     "log/in-0/notes.txt": "no file of a partition",
@@ -202,6 +264,22 @@ def test_one_damaged_batch_is_one_finding() -> None:
     assert found.position == 0
     assert "CRC-32C" in found.what
     assert str(found).endswith("open the log.")
+
+
+@pytest.mark.parametrize("left", [b"", b"{", None])
+@pytest.mark.parametrize("clean", [True, False])
+def test_without_the_table_of_topics_no_folder_is_called_superfluous(
+    left: bytes | None, clean: bool
+) -> None:
+    files = copy_of(WHOLE)
+    if left is None:
+        files.remove("log/topics.json")
+    else:
+        content(files, "log/topics.json")[:] = left
+    if not clean:
+        files.remove("log/.kafka_cleanshutdown")
+    [found] = verify_log(files, FOLDER)
+    assert (found.severity, found.path) == ("error", "log/topics.json")
 
 
 def test_a_producer_that_was_forgotten_and_came_back() -> None:

@@ -157,13 +157,14 @@ def test_the_id_of_an_app_is_refused() -> None:
         ("1970-01-01T01:00", HOUR_MS),
         ("1970-01-01T01:00:00+01:00", 0),
         ("2h", 10 * HOUR_MS - 2 * HOUR_MS),
+        ("2h ago", 10 * HOUR_MS - 2 * HOUR_MS),
     ],
 )
 def test_moments(text: str, timestamp_ms: int | None) -> None:
     assert When.parse(text, 10 * HOUR_MS) == When(timestamp_ms)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2013-99-01", "", "-5m"])
+@pytest.mark.parametrize("text", ["yesterday", "2013-99-01", "", "-5m", "ago"])
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(ReplayError):
         When.parse(text, 0)

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from millstream.log.clock import Clock
+from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
 from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, LogError
-from millstream.log.format.header import HEADER_SIZE_BYTES
+from millstream.log.format.header import ATTRIBUTE_TRANSACTIONAL, HEADER_SIZE_BYTES
 from millstream.log.limits import TIMED_WORK_RETRY_MS
 from millstream.log.record import TopicPartition
 from millstream.log.settings import SettingValue
@@ -36,7 +36,7 @@ from .internal_topic import InternalTopic
 from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
-from .to_the_end import stopped, to_the_end
+from .to_the_end import in_background, stopped, to_the_end
 from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
 
@@ -48,7 +48,6 @@ __all__ = ["Broker", "check_not_internal"]
 logger = logging.getLogger("millstream.log")
 
 _ATTRIBUTES_LOW_BYTE = 22  # of a record batch
-_TRANSACTIONAL = 0x10
 _PRODUCER = struct.Struct(">qh")  # producer id and epoch
 _PRODUCER_POSITION = 43
 _FREED_MEMORY_KEPT_BYTES = 16 << 20
@@ -139,7 +138,7 @@ class Broker:
         except BaseException:
             await to_the_end(broker.partitions.close(clean=False))
             raise
-        broker._timer = asyncio.get_running_loop().create_task(broker._let_time_pass())
+        broker._timer = in_background(broker._let_time_pass(), "timed work")
         broker.cleaner.start()
         return broker
 
@@ -189,7 +188,10 @@ class Broker:
             an id, or one for a partition its producer had to announce.
         """
         check_not_internal(topic_partition.topic)
-        if len(batch) >= HEADER_SIZE_BYTES and batch[_ATTRIBUTES_LOW_BYTE] & _TRANSACTIONAL:
+        if (
+            len(batch) > HEADER_SIZE_BYTES  # if not, it is refused below
+            and batch[_ATTRIBUTES_LOW_BYTE] & ATTRIBUTE_TRANSACTIONAL
+        ):
             if transactional_id is None:
                 raise InvalidTxnStateError(
                     f"Partition {topic_partition}: a transactional batch that names no "
@@ -237,8 +239,11 @@ class Broker:
         await to_the_end(self._delete_topic(name))
 
     async def _delete_topic(self, name: str) -> None:
-        await self.partitions.delete_topic(name)
-        await self.offsets.forget_topic(name)
+        try:
+            await self.partitions.delete_topic(name)
+        finally:  # the topic may be gone though its files could not be removed
+            if name not in self.partitions.topics():
+                await self.offsets.forget_topic(name)
 
     async def close(self) -> None:
         """Let transactions end, make everything durable, close the files. Again is harmless.
@@ -293,7 +298,7 @@ class Broker:
             if self._timed_work_failed:
                 self._timed_work_failed = False
                 await self.clock.sleep_ms(TIMED_WORK_RETRY_MS)
-            await self._sleep_until(self._asleep_until_ms)
+            await sleep_until(self.clock, self._asleep_until_ms, self._wake)
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -303,20 +308,6 @@ class Broker:
         except LogError as error:
             self._timed_work_failed = True
             logger.error("Timed work of the log failed, and will be tried again: %s", error)
-
-    async def _sleep_until(self, moment_ms: int) -> None:
-        """Wait for the moment, or until there is an earlier one to wait for."""
-        loop = asyncio.get_running_loop()
-        sleeping = loop.create_task(
-            self.clock.sleep_ms(max(moment_ms - self.clock.monotonic_ms(), 0))
-        )
-        woken = loop.create_task(self._wake.wait())
-        try:
-            await asyncio.wait((sleeping, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            woken.cancel()
-            await asyncio.wait((sleeping, woken))
 
 
 def check_not_internal(name: str) -> None:

@@ -20,10 +20,11 @@ from millstream.log.config import Durability
 from millstream.log.errors import StorageError
 from millstream.log.record import TopicPartition
 from millstream.log.storage.files import Files, replace_file
+from millstream.log.storage.layout import TOPICS_FILE
 from millstream.log.storage.log_dir import Fate, LogDir, disk_errors
 from millstream.log.storage.partition import Partition
 
-from .topics import TOPICS_FILE, Topic, TopicTable
+from .topics import Topic, TopicTable
 
 __all__ = ["Catalog"]
 

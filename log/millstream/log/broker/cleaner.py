@@ -19,7 +19,7 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
-from millstream.log.clock import Clock
+from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import LogClosedError, LogError
 from millstream.log.events import event
@@ -28,7 +28,7 @@ from millstream.log.storage.partition import Partition
 
 from .disk_threads import DiskThreads
 from .partitions import Partitions
-from .to_the_end import to_the_end
+from .to_the_end import in_background, to_the_end
 
 if TYPE_CHECKING:
     from millstream.log.stats import CleanerStats
@@ -79,7 +79,7 @@ class LogCleaner:
 
     def start(self) -> None:
         """Begin to work in the background, until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task = in_background(self._work(), "cleaner")
 
     async def stop(self) -> None:
         """Stop soon: a compaction that runs is given up and leaves nothing behind. Again is
@@ -113,7 +113,7 @@ class LogCleaner:
         async with self._one_at_a_time:
             before = self._failures
             dropped = await self._retain()
-            self._expire_producers()
+            await self._expire_producers()
             await self._partitions.checkpoint()  # compaction goes up to the recovery points on disk
             compacted, failed = 0, set[TopicPartition]()
             while await self._compact_one(failed):
@@ -141,7 +141,11 @@ class LogCleaner:
         expire_ms = now_ms + config.producer_id_expiration_check_interval_ms
         compact_ms = now_ms + config.log_cleaner_backoff_ms
         failed: set[TopicPartition] = set()
-        while await self._sleep_until(min(retain_ms, expire_ms, compact_ms)):
+        while True:
+            next_ms = min(retain_ms, expire_ms, compact_ms)
+            await sleep_until(self._clock, next_ms, self._stopping)
+            if self._stopping.is_set():
+                return
             async with self._one_at_a_time:
                 now_ms = self._clock.monotonic_ms()
                 if now_ms >= retain_ms:
@@ -151,25 +155,10 @@ class LogCleaner:
                         await self._checkpoint()  # where one failed, some may be dropped
                 if now_ms >= expire_ms:
                     expire_ms = now_ms + config.producer_id_expiration_check_interval_ms
-                    self._expire_producers()
+                    await self._expire_producers()
                 if now_ms >= compact_ms and not await self._compact_one(failed):
                     compact_ms = self._clock.monotonic_ms() + config.log_cleaner_backoff_ms
                     failed.clear()
-
-    async def _sleep_until(self, moment_ms: int) -> bool:
-        """Wait for the moment; False when it is time to stop."""
-        loop = asyncio.get_running_loop()
-        sleeping = loop.create_task(
-            self._clock.sleep_ms(max(moment_ms - self._clock.monotonic_ms(), 0))
-        )
-        stopping = loop.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait((sleeping, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
-            await asyncio.wait((sleeping, stopping))
-        return not self._stopping.is_set()
 
     async def _checkpoint(self) -> None:
         """Write down what is clean and where the partitions begin; files go with that."""
@@ -208,10 +197,11 @@ class LogCleaner:
             await asyncio.sleep(0)
         return dropped
 
-    def _expire_producers(self) -> None:
+    async def _expire_producers(self) -> None:
         before_ms = self._clock.wall_ms() - self._config.producer_id_expiration_ms
         for partition in self._partitions:
             partition.expire_producers(before_ms)
+            await asyncio.sleep(0)
 
     # Compaction
 

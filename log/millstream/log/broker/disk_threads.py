@@ -15,7 +15,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-from millstream.log.errors import LogClosedError
+from millstream.log.errors import LogClosedError, StorageError
+
+from .to_the_end import ended
 
 __all__ = ["DiskThreads"]
 
@@ -53,16 +55,28 @@ class DiskThreads:
 
         Raises:
             LogClosedError: the threads were stopped.
+            StorageError: there is none, and the system gives none.
         """
         if self._closed:
             raise LogClosedError("The log is closed; open it again with open_log.")
+        if len(self._threads) < min(self._unreported + 1, self._count_max):
+            self._start_thread()
         self._unreported += 1
-        if len(self._threads) < min(self._unreported, self._count_max):
-            # A daemon: a process that ends without closing its log waits for nobody.
-            thread = Thread(target=self._run_work, name="millstream-disk", daemon=True)
-            self._threads.append(thread)
-            thread.start()
         self._work.put((work, ended))
+
+    def _start_thread(self) -> None:
+        # A daemon: a process that ends without closing its log waits for nobody.
+        thread = Thread(target=self._run_work, name="millstream-disk", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if self._threads:
+                return  # those that run do all the work
+            raise StorageError(
+                f"No thread can be started for the disk ({error}). Raise the limit of the process "
+                "(ulimit -u, pids.max), or set flush.threads=0: fsync then holds the event loop."
+            ) from error
+        self._threads.append(thread)
 
     def _run_work(self) -> None:
         """In a thread. The flag is read after the entry is there, and taken back before the entries
@@ -96,26 +110,17 @@ class DiskThreads:
         cancelled: the work cannot be stopped, and its result must not be lost."""
         if self.inline:
             return work()
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
         results: list[T] = []
 
-        def ended(error: BaseException | None) -> None:
+        def tell(error: BaseException | None) -> None:
             if error is None:
-                done.set_result(None)
+                done.set_result(results[0])
             else:
                 done.set_exception(error)
 
-        self.start(lambda: results.append(work()), ended)
-        cancelled: asyncio.CancelledError | None = None
-        while not done.done():
-            try:
-                await asyncio.wait([done])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled from done.exception()
-        done.result()
-        return results[0]
+        self.start(lambda: results.append(work()), tell)
+        return await ended(done)
 
     def close(self) -> None:
         """Let running work end and stop the threads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from millstream.log.errors import CorruptRecordError, UnknownGroupError, UnknownMemberError
+from millstream.log.errors import CorruptRecordError, UnknownMemberError
 from millstream.log.record import (
     GroupDescription,
     GroupListing,
@@ -14,6 +14,7 @@ from millstream.log.record import (
 
 from .consumer_protocol import decode_assignment
 from .group_coordinator import GroupCoordinator
+from .group_fencing import no_group
 from .group_values import CONSUMER, GroupState
 from .groups import Group
 from .offset_coordinator import OffsetCoordinator
@@ -45,7 +46,7 @@ def describe_group(
     group = groups.get(name)
     if group is None:
         if not offsets.of_group(name):
-            raise _unknown(name)
+            raise no_group(name)
         return GroupDescription(name, GroupState.EMPTY.value, "", "", 0, "", ())
     return GroupDescription(
         name,
@@ -80,7 +81,7 @@ def remove_members(
     group = groups.get(name)
     if group is None:
         if not offsets.of_group(name) or group_instance_ids:
-            raise _unknown(name)
+            raise no_group(name)
         return
     if group_instance_ids is None:
         gone = list(group.members)
@@ -107,7 +108,3 @@ def _partitions(group: Group, assignment: bytes) -> tuple[TopicPartition, ...]:
         return tuple(decode_assignment(assignment))
     except CorruptRecordError:  # of a member on the network; it is its own affair
         return ()
-
-
-def _unknown(name: str) -> UnknownGroupError:
-    return UnknownGroupError(f"Group {name} does not exist; log.groups() lists those there are.")

@@ -74,10 +74,14 @@ class GroupCoordinator:
         return self._groups.get(name)
 
     def restore(self, name: str, record: GroupRecord) -> None:
-        """A group as it was written: its members have their session time to come back."""
+        """A group as it was written: members that may still be there have their session time to
+        come back. Where there are none it is empty, and since when is written down: the next
+        opening must not take itself for that time."""
         group = self._new_group(name, record.generation)
         restored_group(group, record, self._clock.monotonic_ms(), self._clock.wall_ms())
         self._states[name] = group.state
+        if record.members and group.state is GroupState.EMPTY:
+            self._emptied(group)
 
     # Membership
 
@@ -221,6 +225,7 @@ class GroupCoordinator:
             before = dict(group.members)
             group.let_time_pass(now_ms)
             for member_id in before.keys() - group.members.keys():
+                self._on_rebalance.pop(member_id, None)
                 event(
                     "member timed out",
                     logging.WARNING,
@@ -376,8 +381,11 @@ class GroupCoordinator:
             )
             self._write_group(group)  # the leader is told if it cannot be, and joins again
         elif group.state is GroupState.EMPTY:
-            event("group emptied", group=name, generation=generation)
-            try:
-                self._write_group(group)
-            except LogError as error:  # nobody is left to be told
-                event("group not written", logging.ERROR, group=name, error=error)
+            self._emptied(group)
+
+    def _emptied(self, group: Group) -> None:
+        event("group emptied", group=group.name, generation=group.generation)
+        try:
+            self._write_group(group)
+        except LogError as error:  # nobody is left to be told
+            event("group not written", logging.ERROR, group=group.name, error=error)

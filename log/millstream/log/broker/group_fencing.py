@@ -1,4 +1,4 @@
-"""Why a group does not listen to somebody: the errors, and what they tell to do."""
+"""Why a group does not listen, or is not there: the errors, and what they tell to do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from millstream.log.errors import (
     FencedInstanceIdError,
     IllegalGenerationError,
     RebalanceInProgressError,
+    UnknownGroupError,
     UnknownMemberError,
 )
 
-__all__ = ["fenced", "outdated", "rebalancing", "unknown"]
+__all__ = ["fenced", "no_group", "outdated", "rebalancing", "unknown"]
 
 
 def fenced(group: str, member_id: str, group_instance_id: str | None) -> FencedInstanceIdError:
@@ -26,6 +27,14 @@ def unknown(group: str, member_id: str) -> UnknownMemberError:
     return UnknownMemberError(
         f"Group {group} has no member {member_id!r}: it left, or was not heard of for "
         "session.timeout.ms. Its partitions belong to others now: join again."
+    )
+
+
+def no_group(group: str) -> UnknownGroupError:
+    """Nobody joined it, and it committed nothing."""
+    return UnknownGroupError(
+        f"Group {group} does not exist; log.groups() and `millstream groups list` name those "
+        "there are."
     )
 
 

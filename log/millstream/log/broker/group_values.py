@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from millstream.log.errors import CorruptRecordError, LogError
 
-from .consumer_protocol import decode_subscription
+from .consumer_protocol import decode_assignment, decode_subscription
 
 __all__ = [
     "CONSUMER",
@@ -74,7 +74,7 @@ class Reply(NamedTuple):
 
 
 class Member:
-    """One member. `deadline_ms`: when its session is over, unless it is heard of.
+    """One member. `deadline_ms`: when its session is over, unless it is heard of or waits.
 
     It is `joining` while it waits for the next generation, `owes_sync` until it asked for its
     assignment in this one, `syncing` while it waits for that.
@@ -95,6 +95,11 @@ class Member:
         return self.request.member_id
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for an answer; as in Kafka its session does not end meanwhile."""
+        return self.joining or self.syncing
+
+    @property
     def outlives_process(self) -> bool:
         """Whether it may still be there when the log is opened again."""
         return self.is_static or bool(self.request.client_host)
@@ -103,6 +108,10 @@ class Member:
     def is_static(self) -> bool:
         """Whether it keeps its place over a restart (KIP-345)."""
         return self.request.group_instance_id is not None
+
+    def suits(self, successor: JoinRequest) -> bool:
+        """Whether who takes over its place can have its assignment as it is."""
+        return topics_of(successor) == topics_of(self.request) and not _has_to_give_up(self)
 
 
 def topics_of(request: JoinRequest) -> frozenset[str] | None:
@@ -115,3 +124,18 @@ def topics_of(request: JoinRequest) -> frozenset[str] | None:
         )
     except CorruptRecordError:
         return None
+
+
+def _has_to_give_up(member: Member) -> bool:
+    """Whether a consumer had partitions that it was not given again: it joins once more when it has
+    given them up, for another to have them (KIP-429)."""
+    if member.request.protocol_type != CONSUMER:
+        return False
+    try:
+        given = frozenset(decode_assignment(member.assignment))
+        return any(
+            not given.issuperset(decode_subscription(data).owned)
+            for _, data in member.request.protocols
+        )
+    except CorruptRecordError:
+        return False

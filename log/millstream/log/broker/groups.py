@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 
 from .group_fencing import fenced, outdated, rebalancing, unknown
 from .group_protocols import check_protocols, chosen_protocol
-from .group_values import GroupState, JoinRequest, JoinResult, Member, Reply, SyncResult, topics_of
+from .group_values import GroupState, JoinRequest, JoinResult, Member, Reply, SyncResult
 
 __all__ = ["Group"]
 
@@ -56,7 +56,7 @@ class Group:
 
     def next_deadline_ms(self) -> int | None:
         """When `let_time_pass` has something to do."""
-        deadlines = [each.deadline_ms for each in self.members.values() if not each.joining]
+        deadlines = [each.deadline_ms for each in self.members.values() if not each.is_waiting]
         deadlines += self._pending.values()
         if self._rebalance_deadline_ms is not None:
             deadlines.append(self._rebalance_deadline_ms)
@@ -146,8 +146,8 @@ class Group:
     def _take_over(self, former: str, request: JoinRequest, now_ms: int) -> None:
         """The member is back, under another id; or a second one uses its instance id."""
         member = self.members[former]
-        wanted = topics_of(member.request)
-        if member.joining or member.syncing:
+        suits = member.suits(request)
+        if member.is_waiting:
             error = fenced(self.name, former, request.group_instance_id)
             self._replies.append(Reply(former, error))
         member.request = request
@@ -159,7 +159,7 @@ class Group:
         stays = (
             self.state is GroupState.STABLE
             and chosen_protocol(self.members, self.leader or "") == self.protocol
-            and topics_of(request) == wanted
+            and suits
         )
         if stays:
             self._replies.append(
@@ -199,7 +199,7 @@ class Group:
                 each.assignment = assignments.get(each.member_id, b"")
             self.state = GroupState.STABLE
         if self.state is GroupState.STABLE:
-            self._answer_syncs()
+            self._answer_syncs(now_ms)
             if not any(each.owes_sync for each in self.members.values()):
                 self._rebalance_deadline_ms = None
 
@@ -260,7 +260,7 @@ class Group:
         for member_id in [each for each, deadline in self._pending.items() if deadline <= now_ms]:
             self.leave(member_id, now_ms)
         for member in list(self.members.values()):
-            if not member.joining and member.deadline_ms <= now_ms:
+            if not member.is_waiting and member.deadline_ms <= now_ms:
                 self._remove(member.member_id, now_ms)
         if self._rebalance_deadline_ms is not None and self._rebalance_deadline_ms <= now_ms:
             if self.state is GroupState.PREPARING_REBALANCE:
@@ -290,6 +290,7 @@ class Group:
             member.owes_sync = False
             if member.syncing:
                 member.syncing = False
+                self._heard_of(member, now_ms)
                 self._replies.append(Reply(member.member_id, rebalancing(self.name)))
         first = self.state is GroupState.EMPTY
         self.state = GroupState.PREPARING_REBALANCE
@@ -360,15 +361,16 @@ class Group:
             ),
         )
 
-    def _answer_syncs(self) -> None:
+    def _answer_syncs(self, now_ms: int) -> None:
         for member in self.members.values():
             if member.syncing:
                 member.syncing = False
+                self._heard_of(member, now_ms)
                 self._replies.append(Reply(member.member_id, SyncResult(member.assignment)))
 
     def _remove(self, member_id: str, now_ms: int) -> None:
         member = self.members.pop(member_id)
-        if member.joining or member.syncing:
+        if member.is_waiting:
             self._replies.append(Reply(member_id, unknown(self.name, member_id)))
         if self.leader == member_id:
             self.leader = next(iter(self.members), None)

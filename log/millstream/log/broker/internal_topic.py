@@ -120,8 +120,6 @@ class InternalTopic:
             ).data
             if not data:
                 return  # compaction took the last batches below the high watermark
-            if not data:
-                return  # compaction took what was there
             position = 0
             while position < len(data):
                 try:

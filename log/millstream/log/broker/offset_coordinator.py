@@ -16,7 +16,6 @@ from millstream.log.errors import (
     ConfigError,
     GroupNotEmptyError,
     GroupSubscribedToTopicError,
-    UnknownGroupError,
     UnstableOffsetCommitError,
 )
 from millstream.log.events import event
@@ -24,6 +23,7 @@ from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, Topi
 from millstream.log.settings import LONG_MAX
 
 from .group_coordinator import GroupCoordinator
+from .group_fencing import no_group
 from .group_values import CONSUMER, GroupState
 from .internal_topic import InternalTopic
 from .offset_expiry import expired_offsets, subscribed_topics
@@ -93,8 +93,8 @@ class OffsetCoordinator:
             UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: the group moved
             on. UnknownTopicError, ConfigError: nothing was written.
         """
-        self._check_commit(member, offsets, transactional=False)
         await self._topic.create_if_missing()
+        self._check_commit(member, offsets, transactional=False)
         await self._write_offsets(member.group, offsets)
 
     async def announce(
@@ -124,8 +124,10 @@ class OffsetCoordinator:
             ProducerFencedError, ConcurrentTransactionsError: as `TransactionCoordinator`.
             And as `commit`.
         """
-        self._check_commit(member, offsets, transactional=True)
         await self._topic.create_if_missing()
+        self._check_commit(member, offsets, transactional=True)
+        if not offsets:
+            return
         where = self._topic.partition_of(member.group)
         logged = self._transactions.add_partitions(
             transactional_id, producer_id, epoch, (where,), version=version
@@ -173,9 +175,10 @@ class OffsetCoordinator:
             stable: an error where a transaction that has not ended holds an offset (KIP-447).
         """
         wanted = self._everything_of(group) if partitions is None else partitions
-        held = self._offsets.pending_of(group) if stable else frozenset[TopicPartition]()
         return {
-            each: _unstable(group, each) if each in held else self._offsets.get(group, each)
+            each: _unstable(group, each)
+            if stable and self._offsets.is_pending(group, each)
+            else self._offsets.get(group, each)
             for each in wanted
         }
 
@@ -210,9 +213,7 @@ class OffsetCoordinator:
         """Forget what a group committed for these partitions; see `Log.delete_group_offsets`."""
         known = self._groups.get(group)
         if known is None and not self._offsets.of_group(group):
-            raise UnknownGroupError(
-                f"Group {group} does not exist; log.groups() lists those there are."
-            )
+            raise no_group(group)
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:
                 raise GroupNotEmptyError(
@@ -230,7 +231,7 @@ class OffsetCoordinator:
         await self._forget([(group, known_partitions, False)])
 
     def _everything_of(self, group: str) -> set[TopicPartition]:
-        return self._offsets.pending_of(group).union(self._offsets.of_group(group))
+        return self._offsets.undecided_of(group).union(self._offsets.of_group(group))
 
     # Growing old
 
@@ -249,13 +250,13 @@ class OffsetCoordinator:
         gone: list[tuple[str, set[TopicPartition], bool]] = []
         for name in sorted({*self._offsets.groups(), *(each.name for each in self._groups)}):
             group, times = self._groups.get(name), self._offsets.times(name)
-            pending = self._offsets.pending_of(name)
-            old = set(expired_offsets(group, times, wall_ms, retention_ms)) - pending
+            undecided = self._offsets.undecided_of(name)
+            old = set(expired_offsets(group, times, wall_ms, retention_ms)) - undecided
             with_group = (
                 group is not None
                 and group.state is GroupState.EMPTY
                 and not group.size()
-                and not pending
+                and not undecided
                 and len(old) == len(times)
             )
             if old or with_group:
@@ -316,7 +317,14 @@ class OffsetCoordinator:
         where = self._topic.partition_of(group)
         end = self._topic.append(where, *self._encode(group, offsets))
         now_ms = self._clock.wall_ms()
-        await self._then(where, end, lambda: self._offsets.commit(group, offsets, end, now_ms))
+        partitions = list(offsets)
+        self._offsets.begin_commit(group, partitions)
+
+        def count() -> None:
+            self._offsets.end_commit(group, partitions)
+            self._offsets.commit(group, offsets, end, now_ms)
+
+        await asyncio.shield(self._then(where, end, count))
 
     async def _forget(self, gone: list[tuple[str, set[TopicPartition], bool]]) -> None:
         """Write tombstones: (group, its partitions, whether the group itself goes)."""
@@ -328,25 +336,31 @@ class OffsetCoordinator:
                 keys.append(OffsetKey(group, each))
             if with_group:
                 raw.append(encode_group_key(group))
+        written = []  # all at once: who waits may make the topic again, and commit
         for where, (raw, keys) in by_place.items():
             if raw:
                 end = self._topic.append(where, raw, [None] * len(raw))
-                await self._then(where, end, partial(self._offsets.remove, keys, end))
+                remove = partial(self._offsets.remove, keys, end)
+                written.append(self._then(where, end, remove))
+        for durable in written:
+            await asyncio.shield(durable)
 
-    async def _then(self, where: TopicPartition, end: int, apply: Callable[[], None]) -> None:
-        """When the records are durable they count, whether or not the caller still waits."""
+    def _then(
+        self, where: TopicPartition, end: int, apply: Callable[[], None]
+    ) -> asyncio.Future[None]:
+        """When the records are durable they count, whether or not somebody waits for it; at once
+        where an acknowledgement does not wait for the disk."""
         durable = self._topic.durable(where, end)
-        if durable.done():  # durability="os": who asks next must find it
-            durable.result()
-            apply()
-            return
 
-        def written(future: asyncio.Future[None]) -> None:
+        def ended(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and future.exception() is None:
                 apply()
 
-        durable.add_done_callback(written)
-        await asyncio.shield(durable)
+        if durable.done():
+            ended(durable)
+        else:
+            durable.add_done_callback(ended)
+        return durable
 
 
 def _unstable(group: str, topic_partition: TopicPartition) -> UnstableOffsetCommitError:

@@ -10,7 +10,7 @@ makes it count, unless a later record about the same partition already does; ABO
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from millstream.log.format.codec import BatchHeader, Columns
@@ -43,6 +43,7 @@ class OffsetTable:
     def __init__(self) -> None:
         self._committed: dict[str, dict[TopicPartition, _Committed]] = {}
         self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
+        self._in_flight: list[tuple[str, Collection[TopicPartition]]] = []
 
     @property
     def pending(self) -> int:
@@ -78,14 +79,17 @@ class OffsetTable:
         """Groups that committed something."""
         return list(self._committed)
 
-    def pending_of(self, group: str) -> set[TopicPartition]:
-        """Partitions of which transactions that have not ended hold offsets of the group."""
-        return {
-            key.topic_partition
-            for pending in self._pending.values()
-            for key in pending
-            if key.group == group
-        }
+    def undecided_of(self, group: str) -> set[TopicPartition]:
+        """Partitions of which the group wrote offsets that do not count yet."""
+        return {key.topic_partition for key in self._undecided() if key.group == group}
+
+    def begin_commit(self, group: str, partitions: Collection[TopicPartition]) -> None:
+        """These records are written, and not durable yet."""
+        self._in_flight.append((group, partitions))
+
+    def end_commit(self, group: str, partitions: Collection[TopicPartition]) -> None:
+        """They are durable."""
+        self._in_flight.remove((group, partitions))
 
     def commit(
         self,
@@ -132,14 +136,22 @@ class OffsetTable:
                 if key in pending and pending[key].log_offset < log_offset:
                     del pending[key]
 
-    def of_topic(self, topic: str) -> list[OffsetKey]:
-        """Who committed offsets of this topic."""
-        return [
+    def of_topic(self, topic: str) -> set[OffsetKey]:
+        """Who wrote offsets of this topic, whether they count already or not."""
+        counting = (
             OffsetKey(group, topic_partition)
             for group, offsets in self._committed.items()
             for topic_partition in offsets
-            if topic_partition.topic == topic
-        ]
+        )
+        return {
+            key for key in (*counting, *self._undecided()) if key.topic_partition.topic == topic
+        }
+
+    def _undecided(self) -> Iterator[OffsetKey]:
+        for group, partitions in self._in_flight:
+            yield from (OffsetKey(group, each) for each in partitions)
+        for pending in self._pending.values():
+            yield from pending
 
     def _put(self, key: OffsetKey, committed: _Committed) -> None:
         of_group = self._committed.setdefault(key.group, {})

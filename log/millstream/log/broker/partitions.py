@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
@@ -107,10 +108,13 @@ class Partitions:
             if exist_ok and name in self._catalog.topics:
                 return self._catalog.topics.get(name)
             self._catalog.topics.check_absent(name)
-            now_ms = self.clock.wall_ms()
-            await self._threads.run(lambda: self._catalog.create(topic, now_ms))
-            self._tell_of_topics()
+            await to_the_end(self._create(topic))
         return topic
+
+    async def _create(self, topic: Topic) -> None:
+        now_ms = self.clock.wall_ms()
+        await self._threads.run(lambda: self._catalog.create(topic, now_ms))
+        self._tell_of_topics()
 
     def check_new_topic(
         self, name: str, partitions: int, config: Mapping[str, SettingValue] | None = None
@@ -133,17 +137,17 @@ class Partitions:
             self._check_open()
             before = self._catalog.topics.get(name)
             topic = before.altered(config, partitions)
-            await to_the_end(self._alter(topic))
-            if topic.partitions > before.partitions:
-                for listener in list(self.on_partitions_added):
-                    listener(name)
+            await to_the_end(self._alter(before, topic))
         return topic
 
-    async def _alter(self, topic: Topic) -> None:
+    async def _alter(self, before: Topic, topic: Topic) -> None:
         now_ms = self.clock.wall_ms()
         await self._threads.run(lambda: self._catalog.alter(topic, now_ms))
         for topic_partition in topic.topic_partitions():
             self._catalog.partition(topic_partition).config = topic.config
+        if topic.partitions > before.partitions:
+            for listener in list(self.on_partitions_added):
+                listener(topic.name)
 
     async def topic_to_write(self, name: str) -> Topic:
         """The topic; created now when it is not there and `auto.create.topics.enable` allows it."""
@@ -157,7 +161,6 @@ class Partitions:
         async with self._changing:
             self._check_open()
             await to_the_end(self._delete(self._catalog.topics.get(name)))
-            self._tell_of_topics()
 
     def _tell_of_topics(self) -> None:
         for listener in list(self.on_topics_changed):
@@ -171,6 +174,7 @@ class Partitions:
             self.flusher.forget(topic_partition, gone)
             self._waiting.wake(topic_partition)
             self._traffic.pop(topic_partition, None)
+        self._tell_of_topics()
         await self.flusher.settle(set(topic.topic_partitions()))
         await self.release(set(topic.topic_partitions()))
         await self._threads.run(lambda: self._catalog.remove(topic, detached))
@@ -181,6 +185,22 @@ class Partitions:
         """The partition; raises UnknownTopicError."""
         self._check_open()
         return self._catalog.partition(topic_partition)
+
+    def existing(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
+        """Those of them that were not deleted, in order."""
+        found = []
+        for topic_partition in sorted(topic_partitions):
+            with suppress(UnknownTopicError):
+                found.append(self.partition(topic_partition))
+        return found
+
+    async def flush_existing(self, topic_partitions: Collection[TopicPartition]) -> None:
+        """Wait until all that those which exist hold now is durable. Raises StorageError."""
+        while True:
+            try:
+                return await self.flusher.flush(self.existing(topic_partitions))
+            except UnknownTopicError:
+                continue  # one was deleted meanwhile; the others may not be durable yet
 
     def append(self, topic_partition: TopicPartition, batch: bytes) -> AppendInfo:
         """Append a batch to the page cache. `durable` waits for it to be acknowledged.

@@ -12,10 +12,10 @@ from __future__ import annotations
 from millstream.log.errors import StorageError
 from millstream.log.settings import LONG_MAX
 from millstream.log.storage.files import Files, replace_file
+from millstream.log.storage.layout import PRODUCER_ID_FILE
 
-__all__ = ["PRODUCER_ID_FILE", "ProducerIds"]
+__all__ = ["ProducerIds", "block_start"]
 
-PRODUCER_ID_FILE = "producer-id-block"
 BLOCK_SIZE_COUNT = 1000  # Kafka's size: one write to disk for a thousand producers
 
 
@@ -45,11 +45,14 @@ class ProducerIds:
         return self._next == self._block_end
 
     def fill(self) -> None:
-        """Take the next block. Raises StorageError as `take` does."""
+        """Take the next block, unless another who wanted one has. Raises StorageError as `take`
+        does."""
+        if not self.is_empty:
+            return
         try:
             start = 0
             if self._files.exists(self._path):
-                start = _block_start(self._files.read_whole(self._path))
+                start = block_start(self._files.read_whole(self._path))
             replace_file(self._files, self._path, b"%d\n" % (start + BLOCK_SIZE_COUNT))
         except ValueError:
             raise StorageError(
@@ -64,8 +67,12 @@ class ProducerIds:
         self._next, self._block_end = start, start + BLOCK_SIZE_COUNT
 
 
-def _block_start(data: bytes) -> int:
-    """Raises ValueError when that is no number, or none that leaves room for producer ids."""
+def block_start(data: bytes) -> int:
+    """The first id of the next block, from the file's bytes.
+
+    Raises:
+        ValueError: they are no number, or one that leaves no room for producer ids.
+    """
     text = data.decode("ascii").strip()
     if not text.isdigit() or (start := int(text)) > LONG_MAX - BLOCK_SIZE_COUNT:
         raise ValueError(text[:40])

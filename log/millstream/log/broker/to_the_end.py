@@ -1,12 +1,16 @@
-"""Work that must not be left half done because whoever waits for it is cancelled."""
+"""Work that must not be left half done because whoever waits for it is cancelled; and work without
+end, for which nobody waits."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["stopped", "to_the_end"]
+__all__ = ["ended", "in_background", "stopped", "to_the_end"]
+
+logger = logging.getLogger("millstream.log")
 
 T = TypeVar("T")
 
@@ -18,18 +22,42 @@ async def to_the_end(
 
     `on_cancel` may ask the work to end soon.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    return await ended(asyncio.get_running_loop().create_task(work), on_cancel=on_cancel)
+
+
+async def ended(work: asyncio.Future[T], *, on_cancel: Callable[[], None] | None = None) -> T:
+    """The same for work that has begun."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not work.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([work])
         except asyncio.CancelledError as error:
             cancelled = error
             if on_cancel is not None:
                 on_cancel()
     if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    return task.result()
+        raise cancelled from (None if work.cancelled() else work.exception())
+    return work.result()
+
+
+def in_background(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    """Begin work that goes on until it is cancelled. Should a defect end it, the log says so at
+    once, and not only when its owner looks at the task."""
+
+    def told(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.critical(
+                "The log's %s has ended by a defect, and goes on when the log is opened again. "
+                "Close it, and report this: %r",
+                name,
+                error,
+                exc_info=error,
+            )
+
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(told)
+    return task
 
 
 async def stopped(*tasks: asyncio.Task[Any] | None) -> None:
@@ -38,8 +66,4 @@ async def stopped(*tasks: asyncio.Task[Any] | None) -> None:
     for task in running:
         task.cancel()
     if running:
-        await to_the_end(_ended(running))
-
-
-async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(asyncio.gather(*running, return_exceptions=True))

@@ -36,9 +36,8 @@ from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
-__all__ = ["TOPICS_FILE", "Topic", "TopicTable", "new_topic"]
+__all__ = ["Topic", "TopicTable", "new_topic"]
 
-TOPICS_FILE = "topics.json"
 _VERSION = 1
 
 

@@ -44,7 +44,7 @@ from .txn_records import (
     TransactionState,
 )
 
-__all__ = ["EPOCH_MAX", "LEGAL_PREVIOUS", "TransactionTable"]
+__all__ = ["EPOCH_MAX", "LEGAL_PREVIOUS", "TransactionTable", "still_ending"]
 
 EPOCH_MAX = 32_767
 """int16; the last epoch is only ever used by markers, so the last to write with is one less."""
@@ -368,10 +368,7 @@ class TransactionTable:
     @staticmethod
     def _check_not_prepared(known: TransactionMetadata) -> None:
         if known.is_prepared:
-            raise ConcurrentTransactionsError(
-                f"Transactional id {known.transactional_id!r}: the last transaction is still being "
-                "completed; try again."
-            )
+            raise still_ending(known.transactional_id)
 
     @staticmethod
     def _was_given_next(known: TransactionMetadata, producer_id: int, epoch: int) -> bool:
@@ -392,3 +389,11 @@ class TransactionTable:
         if known.previous_producer_id == producer_id and known.epoch == 0:
             return epoch >= EPOCH_MAX - 1
         return known.producer_id == producer_id and known.epoch == epoch + 1
+
+
+def still_ending(transactional_id: str) -> ConcurrentTransactionsError:
+    """What to say to who comes before the end of the last transaction is over."""
+    return ConcurrentTransactionsError(
+        f"Transactional id {transactional_id!r}: the last transaction is still being completed; "
+        "try again."
+    )

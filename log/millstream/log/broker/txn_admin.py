@@ -113,7 +113,8 @@ def unknown_id(transactional_id: str) -> UnknownTransactionalIdError:
     """What to say of an id nobody used, or not for long."""
     return UnknownTransactionalIdError(
         f"Transactional id {transactional_id!r} is not known: no producer used it within "
-        "transactional.id.expiration.ms. `log.transactions()` lists those that are."
+        "transactional.id.expiration.ms. log.transactions() and `millstream transactions list` "
+        "name those that are."
     )
 
 

@@ -22,23 +22,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import ConcurrentTransactionsError, StorageError
+from millstream.log.errors import StorageError
 from millstream.log.events import event
 from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
 from .primitives import check_string
 from .producer_ids import ProducerIds
+from .transactions import still_ending
 from .txn_expiry import IdExpiry
 from .txn_log import TransactionLog
 from .txn_markers import TransactionEnded, TransactionMarkers
 from .txn_records import BY_OLD_PRODUCER, BY_PRODUCER, TransactionMetadata, TransactionState
 from .txn_recovery import TransactionRecovery
+from .txn_stuck import StuckTransactions
 
 if TYPE_CHECKING:
     from millstream.log.stats import TransactionsStats
 
 __all__ = ["TransactionCoordinator"]
+
+logger = logging.getLogger("millstream.log")
 
 
 class TransactionCoordinator:
@@ -61,7 +65,7 @@ class TransactionCoordinator:
         self.expiry = IdExpiry(self._log, config, partitions.clock)
         self._deadlines: dict[str, int] = {}  # of open transactions, monotonic
         self._ending: dict[str, asyncio.Task[tuple[int, int]]] = {}
-        self._stuck: dict[str, StorageError] = {}  # decided, and the disk failed before the end
+        self._stuck = StuckTransactions(partitions.clock)
         self._markers = TransactionMarkers(partitions, on_ended)
         self._on_deadline = on_deadline
         self._committed = self._aborted = self._timed_out = self._fenced = 0
@@ -173,12 +177,13 @@ class TransactionCoordinator:
             ConcurrentTransactionsError: it is being ended already.
             ProducerFencedError, InvalidTxnStateError: nothing changed; also from the task.
             StorageError: (the task) the disk failed. Before the commit point the transaction is
-                still open; after it the log must be opened again, which finishes what was decided.
+                still open; after it what was decided is finished when a full disk has room again,
+                or when the log is opened again.
         """
-        self._check_not_stuck(transactional_id)
+        self._stuck.check(transactional_id)
         if transactional_id in self._ending:
             self.table.check_end(transactional_id, producer_id, epoch, commit=commit)
-            raise _ending_already(transactional_id)
+            raise still_ending(transactional_id)
         who = transactional_id, producer_id, epoch
         prepare = partial(self.table.prepare_end, *who, commit=commit, version=version)
         return self._own(transactional_id, self._end(transactional_id, prepare))
@@ -204,23 +209,25 @@ class TransactionCoordinator:
             return False
         self._start_abort(self.table.fence(known, self._clock.wall_ms()), "terminated")
         await self._wait_for_end(transactional_id)
-        self._check_not_stuck(transactional_id)
+        self._stuck.check(transactional_id)
         return True
 
     # Time
 
     def next_deadline_ms(self) -> int:
         """Monotonic time at which `let_time_pass` has something to do: the next time-out of a
-        transaction, exactly, or the next look for ids to forget."""
-        return min((self.expiry.next_look_ms, *self._deadlines.values()))
+        transaction, exactly; the next try to end a stuck one; the next look for ids to forget."""
+        return min((self.expiry.next_look_ms, *self._deadlines.values(), *self._stuck.retries()))
 
     async def let_time_pass(self, now_ms: int) -> None:
-        """Abort what was open longer than its transaction.timeout.ms, and fence its producer;
-        forget ids that were idle for long.
+        """Try again to end what is stuck; abort what was open longer than its
+        transaction.timeout.ms, and fence its producer; forget ids that were idle for long.
 
         Raises:
             StorageError: the disk failed.
         """
+        for transactional_id in self._stuck.take_due(now_ms):
+            self._own(transactional_id, self._end_stuck(transactional_id))
         await self._abort_timed_out(now_ms)
         self.expiry.let_time_pass(now_ms, busy=self._ending)
 
@@ -228,6 +235,8 @@ class TransactionCoordinator:
         late = [each for each, deadline in self._deadlines.items() if deadline <= now_ms]
         for transactional_id in late:
             await self._reserve_producer_id()
+            if self._deadlines.get(transactional_id, now_ms + 1) > now_ms:
+                continue  # it was ended while this waited, and maybe another began
             known = self.table.get(transactional_id)
             if (
                 transactional_id in self._ending
@@ -266,15 +275,19 @@ class TransactionCoordinator:
 
     async def recover(self) -> None:
         """Read the state, finish what was prepared, abort what was open."""
-        await TransactionRecovery(
+        recovery = TransactionRecovery(
             self._log, self._partitions, self, self._markers, self._clock
-        ).run()
-        self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
+        )
+        await recovery.run()
+        try:
+            self.expiry.let_time_pass(self._clock.monotonic_ms(), busy=self._ending)
+        except StorageError as error:  # a full disk: no reason not to open the log
+            logger.warning("Idle transactional ids are kept for now: %s", error)
 
-    async def abort(self, metadata: TransactionMetadata) -> None:
-        """Abort what recovery found open; `metadata` has its partitions and the markers' epoch."""
+    async def abort(self, metadata: TransactionMetadata) -> tuple[int, int]:
+        """Abort what is fenced, or recovery found open; it has the partitions and the epoch."""
         await self._reserve_producer_id()
-        await self._finish(
+        return await self._finish(
             self.table.prepare_abort(metadata, self._clock.wall_ms(), self._producer_ids.take)
         )
 
@@ -296,12 +309,23 @@ class TransactionCoordinator:
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
         if prepared.state is TransactionState.PREPARE_COMMIT:
-            await self._markers.flush(prepared.partitions)
+            await self._partitions.flush_existing(prepared.partitions)
         return await self._finish(prepared)
 
     async def _finish(self, prepared: TransactionMetadata) -> tuple[int, int]:
         """From the decision to the end: log it, write the markers, log that they are written."""
         await self._log.write_durably(prepared)
+        return await self._complete(prepared)
+
+    async def _end_stuck(self, transactional_id: str) -> tuple[int, int]:
+        """Go on where the disk stopped its end; markers that are there are not written again."""
+        known = self.table.get(transactional_id)
+        assert known is not None  # an id in a transaction is not forgotten
+        if known.state is TransactionState.PREPARE_EPOCH_FENCE:
+            return await self.abort(known)
+        return await self._complete(known)
+
+    async def _complete(self, prepared: TransactionMetadata) -> tuple[int, int]:
         await self._markers.write(
             prepared.producer_id,
             prepared.epoch,
@@ -330,8 +354,7 @@ class TransactionCoordinator:
         )
         self.table.put(fenced)
         self._deadlines.pop(fenced.transactional_id, None)
-        prepared = self.table.prepare_abort(fenced, self._clock.wall_ms(), self._producer_ids.take)
-        self._own(fenced.transactional_id, self._finish(prepared))
+        self._own(fenced.transactional_id, self.abort(fenced))
 
     def _own(
         self, transactional_id: str, work: Coroutine[None, None, tuple[int, int]]
@@ -344,23 +367,29 @@ class TransactionCoordinator:
             del self._ending[transactional_id]
             error = None if task.cancelled() else task.exception()
             known = self.table.get(transactional_id)
-            if isinstance(error, StorageError) and known is not None and known.is_prepared:
-                self._stuck[transactional_id] = error
-            elif (
-                known is not None
-                and known.state is TransactionState.ONGOING
-                and transactional_id not in self._deadlines
-            ):
+            if known is None:
+                return
+            if error is not None and known.is_prepared:
+                self._note_stuck(known, error)
+                return
+            self._stuck.ended(transactional_id)
+            if known.state is TransactionState.ONGOING and transactional_id not in self._deadlines:
                 self._set_deadline(transactional_id, 0)  # it passed while the end was tried
 
         task.add_done_callback(ended)
         return task
 
+    def _note_stuck(self, known: TransactionMetadata, error: BaseException) -> None:
+        needed = {self._log.partition_of(known.transactional_id), *known.partitions}
+        failed = any(each.failed for each in self._partitions.existing(needed))
+        self._stuck.note(known.transactional_id, error, needs_reopening=failed)
+        self._on_deadline(self.next_deadline_ms())
+
     def _check_not_ending(self, transactional_id: str, producer_id: int, epoch: int) -> None:
-        self._check_not_stuck(transactional_id)
+        self._stuck.check(transactional_id)
         if transactional_id in self._ending:
             self.table.check(transactional_id, producer_id, epoch)
-            raise _ending_already(transactional_id)
+            raise still_ending(transactional_id)
 
     def _set_deadline(self, transactional_id: str, after_ms: int) -> None:
         deadline_ms = self._clock.monotonic_ms() + after_ms
@@ -377,24 +406,9 @@ class TransactionCoordinator:
         while transactional_id in self._ending or self._producer_ids.is_empty:
             await self._wait_for_end(transactional_id)
             await self._reserve_producer_id()
-        self._check_not_stuck(transactional_id)
-
-    def _check_not_stuck(self, transactional_id: str) -> None:
-        error = self._stuck.get(transactional_id)
-        if error is not None:
-            raise StorageError(
-                f"Transactional id {transactional_id!r}: its last transaction was decided, but "
-                f"could not be finished: {error} Opening the log again finishes it."
-            ) from error
+        self._stuck.check(transactional_id)
 
     async def _reserve_producer_id(self) -> None:
         """Have a producer id at hand, so that `take` does not touch the disk on the event loop."""
         if self._producer_ids.is_empty:
             await self._partitions.run_on_disk(self._producer_ids.fill)
-
-
-def _ending_already(transactional_id: str) -> ConcurrentTransactionsError:
-    return ConcurrentTransactionsError(
-        f"Transactional id {transactional_id!r}: the transaction is being ended; wait for that "
-        "first."
-    )

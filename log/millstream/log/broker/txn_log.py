@@ -56,13 +56,17 @@ class TransactionLog:
             if transactional_id is not None and value is not None:
                 self.table.restore(decode_value(transactional_id, value))
 
+    def partition_of(self, transactional_id: str) -> TopicPartition:
+        """Where the steps of this id are written down."""
+        return self._topic.partition_of(transactional_id)
+
     def write(self, metadata: TransactionMetadata) -> tuple[TopicPartition, int]:
         """Append a step; it counts from now on. Returns what must become durable.
 
         Raises:
             StorageError: nothing was written, the table is as it was.
         """
-        where = self._topic.partition_of(metadata.transactional_id)
+        where = self.partition_of(metadata.transactional_id)
         end = self._topic.append(
             where, [encode_key(metadata.transactional_id)], [encode_value(metadata)]
         )
@@ -81,7 +85,7 @@ class TransactionLog:
         """
         by_partition: dict[TopicPartition, list[str]] = {}
         for each in transactional_ids:
-            by_partition.setdefault(self._topic.partition_of(each), []).append(each)
+            by_partition.setdefault(self.partition_of(each), []).append(each)
         for where, names in by_partition.items():
             self._topic.append(where, [encode_key(each) for each in names], [None] * len(names))
             for name in names:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
-from millstream.log.errors import UnknownTopicError
+from millstream.log.errors import StorageError, UnknownTopicError
 from millstream.log.record import TopicPartition
-from millstream.log.storage.partition import Partition
 
 from .partitions import Partitions
 
@@ -33,9 +31,10 @@ class TransactionMarkers:
         """End a producer's transaction in these partitions, durably.
 
         Raises:
-            StorageError: the disk failed; some markers may be there.
+            StorageError: the disk failed; the markers it did not refuse are there.
         """
-        written = []
+        written: list[TopicPartition] = []
+        refused: StorageError | None = None
         for topic_partition in sorted(partitions):
             try:
                 self._partitions.append_marker(
@@ -47,18 +46,11 @@ class TransactionMarkers:
                 )
             except UnknownTopicError:
                 continue  # deleted while the transaction was open: its records are gone
+            except StorageError as error:
+                refused = error  # those who read the others need not wait for it
+                continue
             written.append(topic_partition)
-        await self.flush(written)
+        await self._partitions.flush_existing(written)
+        if refused is not None:
+            raise refused
         self._on_ended(producer_id, commit)
-
-    async def flush(self, partitions: Iterable[TopicPartition]) -> None:
-        """Have all that these partitions hold on the disk; those deleted meanwhile hold nothing.
-
-        Raises:
-            StorageError: the disk failed.
-        """
-        found: list[Partition] = []
-        for topic_partition in sorted(partitions):
-            with suppress(UnknownTopicError):
-                found.append(self._partitions.partition(topic_partition))
-        await self._partitions.flusher.flush(found)

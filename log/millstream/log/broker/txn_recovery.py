@@ -14,6 +14,7 @@ from millstream.log.clock import Clock
 from millstream.log.record import TopicPartition
 
 from .partitions import Partitions
+from .transactions import EPOCH_MAX
 from .txn_log import TransactionLog
 from .txn_markers import TransactionMarkers
 from .txn_records import TransactionMetadata, TransactionState
@@ -24,7 +25,7 @@ __all__ = ["TransactionRecovery"]
 class Ends(Protocol):
     """What becomes of an open transaction; the coordinator's own steps."""
 
-    async def abort(self, metadata: TransactionMetadata) -> None: ...
+    async def abort(self, metadata: TransactionMetadata) -> tuple[int, int]: ...
     def resume(self, metadata: TransactionMetadata) -> None: ...
 
 
@@ -67,7 +68,7 @@ class TransactionRecovery:
             elif found or metadata.state is TransactionState.ONGOING or epoch > metadata.epoch:
                 await self._abort_found(metadata, found, epoch)
         for producer_id, found in open_now.items():
-            epoch = max(found.values()) + 1
+            epoch = min(max(found.values()) + 1, EPOCH_MAX)
             await self._markers.write(producer_id, epoch, set(found), commit=False)
 
     def _open_transactions(self) -> dict[int, dict[TopicPartition, int]]:
@@ -113,7 +114,7 @@ class TransactionRecovery:
         await self._ends.abort(
             metadata._replace(
                 state=TransactionState.PREPARE_ABORT,
-                epoch=max(metadata.epoch, seen_epoch, 0) + 1,
+                epoch=min(max(metadata.epoch, seen_epoch, 0) + 1, EPOCH_MAX),
                 partitions=metadata.partitions.union(found),
             )
         )

@@ -1,4 +1,4 @@
-"""What the commands over a log share: options, errors, exit codes, signals.
+"""What commands share: options, errors, exit codes, signals.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything else to stderr;
 `--json` makes the result JSON, one value a line.
@@ -19,11 +19,13 @@ from millstream.log.errors import ConfigError, MillstreamError
 
 if TYPE_CHECKING:
     from millstream.log.interface import Log
+    from millstream.log.storage.files import Files
 
 __all__ = [
     "LogGroup",
     "check_is_there",
     "fail",
+    "holds_log",
     "json_option",
     "log_option",
     "pairs",
@@ -85,26 +87,30 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -
             loop.add_signal_handler(number, ask, number)
         return await main(stop)
 
-    with reported_errors():
-        return asyncio.run(with_signals())
+    return asyncio.run(with_signals())
 
 
 def check_is_there(url: str) -> None:
     """Raises ConfigError for a directory that holds no log: to look for something in a log that is
     not there must not make one."""
-    scheme, _, rest = url.partition(":")
-    path = rest.partition("?")[0]
-    if scheme != "file" or not path:
-        return  # memory: has nothing in it, and what is no URL open_log says
+    from millstream.log.open import folder_of
     from millstream.log.storage.files import RealFiles
-    from millstream.log.storage.layout import META_PROPERTIES
 
-    folder = path.removeprefix("//") or path
-    if not RealFiles().exists(f"{folder}/{META_PROPERTIES}"):
+    folder = folder_of(url)
+    if folder is None:
+        return  # memory: has nothing in it, and what is no URL open_log says
+    if not holds_log(RealFiles(), folder):
         raise ConfigError(
             f"There is no log in {folder}. Say where it is with --log file:DIR or $MILLSTREAM_LOG; "
             "`millstream topics create` makes one."
         )
+
+
+def holds_log(files: Files, folder: str) -> bool:
+    """Whether one of the files lies there that every log has."""
+    from millstream.log.storage.layout import META_PROPERTIES, TOPICS_FILE
+
+    return any(files.exists(f"{folder}/{name}") for name in (META_PROPERTIES, TOPICS_FILE))
 
 
 @contextmanager
@@ -126,14 +132,14 @@ def fail(message: str, exit_code: int = 1) -> NoReturn:
     sys.exit(exit_code)
 
 
-def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     """`NAME=VALUE` arguments of an option; a usage error when one is something else."""
-    found = {}
+    found = []
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.UsageError(f"{option} {text!r}: write NAME=VALUE.")
-        found[name.strip()] = value.strip()
+        found.append((name.strip(), value))
     return found
 
 
@@ -141,4 +147,10 @@ def print_json(value: Any) -> None:
     """One line of JSON on stdout."""
     import orjson
 
-    click.echo(orjson.dumps(value, default=str).decode())
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:  # the name of a file need not be text
+        import json
+
+        text = json.dumps(value, default=str, separators=(",", ":"))
+    click.echo(text)

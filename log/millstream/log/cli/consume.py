@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
-from .command import check_is_there, log_option, run_until_stopped
+from .command import check_is_there, log_option, reported_errors, run_until_stopped
 from .when import parse_start
 
 __all__ = ["consume"]
@@ -90,6 +89,8 @@ def consume(
     from .record_formats import FormatError, formatter
 
     where = None if start is None else parse_start(start)
+    if group == "":  # Kafka's coordinator refuses it, too
+        raise click.UsageError("--group is empty: name a group, or leave it out.")
     if group is not None and partitions:
         raise click.UsageError("--partition cannot go with --group: the group shares partitions.")
     if group is not None and where is not None and where.kind in {"offset", "time"}:
@@ -114,9 +115,6 @@ def consume(
         count,
         form_of,
     )
-    from .command import reported_errors
-
     with reported_errors():
         check_is_there(log_url)
-    run_until_stopped(lambda stop: print_records(request, stop))
-    sys.stdout.flush()
+        run_until_stopped(lambda stop: print_records(request, stop))

@@ -10,7 +10,7 @@ import click
 from millstream.log.record import TopicPartition
 
 from .command import LogGroup, fail, json_option, log_option, print_json, run
-from .when import Start, parse_start
+from .when import NUMBER, Start, parse_start
 
 if TYPE_CHECKING:
     from millstream.log.interface import Log
@@ -212,7 +212,7 @@ def _parse_topic(text: str) -> tuple[str, list[int]]:
     """`TOPIC`, `TOPIC:0` or `TOPIC:0,2`; no numbers mean all partitions."""
     topic, colon, numbers = text.partition(":")
     parts = numbers.split(",") if colon else []
-    if not topic or not all(part.isascii() and part.isdigit() for part in parts):
+    if not topic or not all(map(NUMBER.fullmatch, parts)):
         raise click.UsageError(f"--topic {text!r}: write TOPIC, TOPIC:0 or TOPIC:0,2.")
     return topic, [int(part) for part in parts]
 

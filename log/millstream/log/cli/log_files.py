@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import LogGroup, fail, json_option, print_json, reported_errors
+from .command import LogGroup, fail, holds_log, json_option, print_json, reported_errors
 
 if TYPE_CHECKING:
     from millstream.log.storage.files import Files
@@ -45,16 +45,19 @@ def verify(folder: str, records: bool, as_json: bool) -> None:
     Ends with 0 when there is no error, 1 when there is one, 2 when DIR holds no log.
     """
     from millstream.log.storage.files import ReadOnlyFiles
-    from millstream.log.storage.layout import META_PROPERTIES
     from millstream.log.storage.verify import log_size_bytes, verify_log
 
     files = ReadOnlyFiles()
-    folder = folder.rstrip("/") or "/"
-    if not files.exists(folder) or not files.is_dir(folder):
-        fail(f"There is no directory {folder}.", 2)
-    names = files.list_dir(folder)
-    if META_PROPERTIES not in names and "topics.json" not in names:
-        fail(f"{folder} holds no log: neither {META_PROPERTIES} nor topics.json is in it.", 2)
+    folder = folder.rstrip("/") or folder[:1]
+    with reported_errors():
+        if not files.exists(folder) or not files.is_dir(folder):
+            fail(f"There is no directory {folder!r}. Give the one that --log file:DIR names.", 2)
+        if not holds_log(files, folder):
+            fail(
+                f"{folder} holds no log: neither meta.properties nor topics.json is in it. Give "
+                "the directory that --log file:DIR names.",
+                2,
+            )
     counts = {"error": 0, "notice": 0}
     started = time.monotonic()
     with reported_errors(), _locked(files, folder):
@@ -93,10 +96,14 @@ def dump(path: str, records: bool, decode: bool, as_json: bool) -> None:
     from .entries_text import entry_text
 
     files = ReadOnlyFiles()
-    path = path.rstrip("/") or "/"
-    if not files.exists(path):
-        fail(f"There is no {path}.", 2)
-    folder = path if files.is_dir(path) else parent(path)
+    path = path.rstrip("/") or path[:1]
+    with reported_errors():
+        if not files.exists(path):
+            fail(f"There is no {path!r}. Give a file of a log, or a directory with such files.", 2)
+        folder = path if files.is_dir(path) else parent(path)
+        if folder.rpartition("/")[2] in {".", ".."}:  # its name says which partition it is
+            path = str(click.Path(resolve_path=True)(path))
+            folder = path if files.is_dir(path) else parent(path)
     with reported_errors(), _locked_above(files, folder):
         dumping = Dumping(files, records=records or decode, decode=decode)
         damaged = False

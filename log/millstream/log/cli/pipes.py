@@ -12,7 +12,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TextIO, TypeVar
+
+from millstream.log.errors import ConfigError
 
 __all__ = ["StdinReader", "StdoutWriter"]
 
@@ -22,10 +25,10 @@ READ_BYTES = 1 << 20
 
 
 class StdinReader:
-    """Pieces of standard input."""
+    """Pieces of standard input. Raises ConfigError when it is closed."""
 
     def __init__(self) -> None:
-        self._raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+        self._raw = _raw(sys.stdin, "input")
 
     async def read(self) -> bytes:
         """The next piece; empty at the end. May be cancelled: then a piece may be lost."""
@@ -33,10 +36,10 @@ class StdinReader:
 
 
 class StdoutWriter:
-    """Writes whole pieces to standard output."""
+    """Writes whole pieces to standard output. Raises ConfigError when it is closed."""
 
     def __init__(self) -> None:
-        self._raw: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        self._raw = _raw(sys.stdout, "output")
 
     async def write(self, data: bytes) -> None:
         """Return when every byte was taken.
@@ -53,27 +56,28 @@ class StdoutWriter:
                 position += self._raw.write(view[position:])
 
 
+def _raw(stream: TextIO | None, name: str) -> Any:
+    if stream is None:
+        raise ConfigError(f"Standard {name} is closed. Connect it to a file or a pipe.")
+    return getattr(stream.buffer, "raw", stream.buffer)
+
+
 async def _in_daemon_thread(work: Callable[[], T]) -> T:
     """Run `work` in a thread that does not keep the process alive."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def answer(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # T may be None itself
+    def answer(settle: Callable[[], None]) -> None:
+        if not done.cancelled():
+            settle()
 
     def main() -> None:
-        result, error = None, None
         try:
-            result = work()
-        except OSError as failure:
-            error = failure
+            settle = partial(done.set_result, work())
+        except OSError as error:
+            settle = partial(done.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(answer, result, error)
+            loop.call_soon_threadsafe(answer, settle)
 
     threading.Thread(target=main, daemon=True).start()
     return await done

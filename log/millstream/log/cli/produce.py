@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from .command import fail, json_option, log_option, pairs, print_json, run_until_stopped
+from .command import (
+    fail,
+    json_option,
+    log_option,
+    pairs,
+    print_json,
+    reported_errors,
+    run_until_stopped,
+)
 from .when import parse_time
 
 if TYPE_CHECKING:
@@ -84,6 +90,7 @@ def produce(
     printf 'k1\tv1\nk2\tv2\n' | millstream produce orders --key-separator '\t'
     millstream consume orders --until-end --format json | millstream produce copy --format json
     """
+    from .record_formats import argument_bytes
     from .record_lines import JsonLines, LineReader, PlainLines
     from .sending import Request, send_lines
 
@@ -102,20 +109,21 @@ def produce(
         reader = PlainLines(
             key_separator=_separator(key_separator),
             has_headers=parse_headers,
-            null_marker=None if null_marker is None else null_marker.encode(),
+            null_marker=None if null_marker is None else argument_bytes(null_marker),
         )
     request = Request(
         log_url,
         topic,
         reader,
-        tuple((name, value.encode()) for name, value in pairs("--header", headers).items()),
+        tuple((name, argument_bytes(value)) for name, value in _headers(headers)),
         partition,
         _timestamp(timestamp),
         compression,
         transactional_id,
     )
     started = time.monotonic()
-    sent = run_until_stopped(lambda stop: send_lines(request, stop))
+    with reported_errors():
+        sent = run_until_stopped(lambda stop: send_lines(request, stop))
     _report(request, sent, time.monotonic() - started, as_json)
 
 
@@ -124,16 +132,29 @@ def _separator(text: str | None) -> bytes | None:
         return None
     if not text:
         raise click.UsageError("--key-separator is empty.")
-    return codecs.decode(text, "unicode_escape").encode() if "\\" in text else text.encode()
+    from .record_formats import unescaped
+
+    return unescaped(text)
+
+
+def _headers(texts: Sequence[str]) -> list[tuple[str, str]]:
+    found = pairs("--header", texts)
+    for name, _ in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"--header {name!r}: the name of a header is UTF-8.") from None
+    return found
 
 
 def _timestamp(text: str | None) -> int | None:
     if text is None:
         return None
     timestamp = parse_time(text)
-    if timestamp is None:
+    if timestamp is None or timestamp < 0:
         raise click.UsageError(
-            f"--timestamp {text!r}: write ISO 8601, @1714564800000 (milliseconds) or 2h ago."
+            f"--timestamp {text!r}: write ISO 8601, @1714564800000 (milliseconds) or 2h ago; "
+            "1970 or later."
         )
     return timestamp
 
@@ -160,4 +181,3 @@ def _report(request: Request, sent: Sent, seconds: float, as_json: bool) -> None
         fail(sent.problem)
     if sent.stopped and request.transactional_id is not None:
         fail("stopped before the end of the input: the transaction was aborted, nothing is written")
-    sys.stdout.flush()

@@ -16,7 +16,7 @@ import orjson
 
 from millstream.log.record import Headers, Record, RecordBatch
 
-__all__ = ["Format", "FormatError", "formatter", "record_as_json"]
+__all__ = ["Format", "FormatError", "argument_bytes", "formatter", "record_as_json", "unescaped"]
 
 Format = Callable[[RecordBatch], list[bytes]]
 """What is printed for the records of a batch, one item each."""
@@ -40,7 +40,7 @@ def formatter(
     Raises:
         FormatError: neither a name nor a template.
     """
-    null = null_marker.encode()
+    null = argument_bytes(null_marker)
     if form == "value":
         return lambda batch: [(null if value is None else value) + b"\n" for value in batch.values]
     if form == "key-value":
@@ -63,17 +63,22 @@ def formatter(
     raise FormatError("it can be value, key-value, json, or a template with %s in it")
 
 
+def argument_bytes(text: str) -> bytes:
+    """The bytes of an argument as they were given, also where they are no UTF-8."""
+    return text.encode(errors="surrogateescape")
+
+
 def unescaped(text: str) -> bytes:
     r"""With `\n`, `\t`, `\r`, `\\` and `\xHH` replaced by what they stand for."""
     parts, end = [], 0
     for match in ESCAPE.finditer(text):
-        parts.append(text[end : match.start()].encode())
+        parts.append(argument_bytes(text[end : match.start()]))
         if match[1] is not None:
             parts.append(bytes([int(match[1], 16)]))
         else:
-            parts.append(ESCAPES.get(match[2], match[0]).encode())
+            parts.append(argument_bytes(ESCAPES.get(match[2], match[0])))
         end = match.end()
-    parts.append(text[end:].encode())
+    parts.append(argument_bytes(text[end:]))
     return b"".join(parts)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from millstream.log.record import Headers
+from millstream.log.settings import INT32_MAX, LONG_MAX
 
 __all__ = ["BadLineError", "JsonLines", "LineReader", "PlainLines", "Row", "parse_headers"]
 
@@ -24,7 +25,7 @@ KNOWN = {
     "key", "key_base64", "value", "value_base64", "headers", "timestamp", "partition",
     "topic", "offset",
 }  # fmt: skip
-INT64_MAX = (1 << 63) - 1
+HEADER_KNOWN = {"key", "value", "value_base64"}
 HEADERS_END = b"\t"
 
 
@@ -78,7 +79,8 @@ class PlainLines:
         if self._separator is not None:
             key, separator, value = line.partition(self._separator)
             if not separator:
-                raise BadLineError(f"there is no key separator {self._separator.decode()!r}")
+                shown = self._separator.decode(errors="backslashreplace")
+                raise BadLineError(f"there is no key separator {shown!r}")
         if self._null is not None:
             key = None if key == self._null else key
             value = None if value == self._null else value
@@ -103,8 +105,8 @@ class JsonLines:
             _bytes(fields, "key"),
             _bytes(fields, "value"),
             _headers(fields.get("headers")),
-            _number(fields, "timestamp", -1, INT64_MAX),
-            _number(fields, "partition", 0, (1 << 31) - 1),
+            _number(fields, "timestamp", -1, LONG_MAX),
+            _number(fields, "partition", 0, INT32_MAX),
         )
 
 
@@ -140,7 +142,12 @@ def _bytes(fields: dict[str, Any], name: str) -> bytes | None:
 def _as_bytes(value: Any) -> bytes | None:
     if value is None:
         return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise BadLineError(f"it is nested too deeply: {error}") from None
 
 
 def _headers(value: Any) -> Headers:
@@ -152,7 +159,11 @@ def _headers(value: Any) -> Headers:
         raise BadLineError('headers are a list of {"key": .., "value": ..}, or an object')
     found = []
     for each in value:
-        if not isinstance(each, dict) or not isinstance(each.get("key"), str):
+        if (
+            not isinstance(each, dict)
+            or not isinstance(each.get("key"), str)
+            or each.keys() - HEADER_KNOWN
+        ):
             raise BadLineError('a header is {"key": .., "value": ..} or with value_base64')
         found.append((each["key"], _bytes(each, "value")))
     return tuple(found)

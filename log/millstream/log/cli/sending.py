@@ -83,6 +83,7 @@ class _Sending:
         self._request = request
         self._producer = producer
         self._stop = stop
+        self._stdin = StdinReader()
         self._lines = 0
         self._partitions = topic.partitions
         fixed_bytes = sum(len(name) + len(value or b"") for name, value in request.headers)
@@ -115,10 +116,10 @@ class _Sending:
     async def _send_all(self) -> bool:
         """Send everything; returns whether it was stopped before the end."""
         stopping = asyncio.ensure_future(self._stop.wait())
-        stdin, rest = StdinReader(), b""
+        rest = b""
         try:
             while True:
-                reading = asyncio.ensure_future(stdin.read())
+                reading = asyncio.ensure_future(self._stdin.read())
                 await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
                     reading.cancel()

@@ -70,7 +70,7 @@ def serve(
         --advertised-listener log.example.org:9093 --config super.users=User:anna \
         --config ssl.certificate.location=cert.pem --config ssl.key.location=key.pem
     """
-    config = pairs("--config", configs)
+    config = dict(pairs("--config", configs))
 
     async def main(stop: asyncio.Event) -> None:
         from millstream.log.client.embedded_log import EmbeddedLog

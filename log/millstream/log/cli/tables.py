@@ -21,7 +21,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         bool(cells) and all(row[i][:1].isdigit() or row[i] == "-" for row in cells)
         for i in range(len(columns))
     ]
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         _draw(columns, cells, is_number)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]

@@ -77,7 +77,7 @@ def create(
     millstream topics create orders --partitions 4
     millstream topics create latest --config cleanup.policy=compact
     """
-    config = pairs("--config", configs)
+    config = dict(pairs("--config", configs))
 
     async def work(log: Log) -> tuple[TopicDescription, bool]:
         there = topic in await log.topics()
@@ -123,7 +123,10 @@ def describe(names: Sequence[str], internal: bool, log_url: str, as_json: bool) 
         if as_json:
             print_json(
                 _as_json(topic)
-                | {"config": dict(topic.config), "partitions": list(map(_offsets, partitions))}
+                | {
+                    "config": dict(topic.config),
+                    "partitions": [each._asdict() for each in partitions],
+                }
             )
         else:
             _print_description(topic, partitions)
@@ -158,7 +161,7 @@ def alter(
     millstream topics alter orders --config retention.ms=3600000 --delete-config segment.ms
     millstream topics alter orders --partitions 8
     """
-    config: dict[str, str | None] = {**pairs("--config", configs), **dict.fromkeys(resets)}
+    config: dict[str, str | None] = {**dict(pairs("--config", configs)), **dict.fromkeys(resets)}
     if not config and partitions is None:
         raise click.UsageError("Nothing to change: give --partitions, --config or --delete-config.")
 
@@ -184,7 +187,7 @@ def alter(
 def delete(topic: str, yes: bool, if_exists: bool, log_url: str, as_json: bool) -> None:
     """Delete TOPIC with all its records, for good."""
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError("Deleting is for good: say so with --yes.")
         click.confirm(f"Delete {topic} with all its records?", abort=True, err=True)
 
@@ -226,18 +229,6 @@ def _as_json(topic: TopicDescription) -> dict[str, Any]:
         "internal": topic.internal,
         "partitions": topic.partitions,
         "overrides": dict(topic.overrides),
-    }
-
-
-def _offsets(partition: PartitionDescription) -> dict[str, int]:
-    return {
-        "partition": partition.partition,
-        "log_start_offset": partition.log_start_offset,
-        "last_stable_offset": partition.last_stable_offset,
-        "high_watermark": partition.high_watermark,
-        "log_end_offset": partition.log_end_offset,
-        "size_bytes": partition.size_bytes,
-        "segments": partition.segments,
     }
 
 

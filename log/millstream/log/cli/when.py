@@ -9,10 +9,13 @@ from typing import Literal, NamedTuple
 
 import click
 
-__all__ = ["Start", "parse_span", "parse_start", "parse_time"]
+from millstream.log.settings import LONG_MAX
+
+__all__ = ["NUMBER", "Start", "parse_span", "parse_start", "parse_time"]
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-AGO = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)(\s+ago)?")
+NUMBER = re.compile(r"[0-9]{1,19}")
+AGO = re.compile(r"([0-9]{1,15})\s*(ms|s|m|h|d|w)(\s+ago)?")
 FORMS = (
     'beginning, end, an offset, or a time: ISO 8601, milliseconds as @1714564800000, or "2h ago"'
 )
@@ -29,7 +32,7 @@ def parse_start(text: str) -> Start:
     """Raises click.UsageError that names the forms there are."""
     if text == "beginning" or text == "end":
         return Start("beginning" if text == "beginning" else "end")
-    if text.isascii() and text.isdigit():
+    if NUMBER.fullmatch(text):
         return Start("offset", int(text))
     timestamp = parse_time(text)
     if timestamp is None:
@@ -38,15 +41,17 @@ def parse_start(text: str) -> Start:
 
 
 def parse_time(text: str) -> int | None:
-    """Milliseconds since the Unix epoch; None when it is no time.
+    """Milliseconds since the Unix epoch; None when it is no time, or none that 64 bits hold.
 
     ISO 8601 (UTC unless it says otherwise), `@` and milliseconds, or how long ago: `90s`, `2h ago`.
     """
-    if re.fullmatch(r"@\d+", text):
-        return int(text[1:])
+    if text[:1] == "@" and NUMBER.fullmatch(text, 1):
+        timestamp = int(text[1:])
+        return timestamp if timestamp <= LONG_MAX else None
     ago = AGO.fullmatch(text.strip())
     if ago is not None:
-        return time.time_ns() // 1_000_000 - int(ago[1]) * UNITS_MS[ago[2]]
+        timestamp = time.time_ns() // 1_000_000 - int(ago[1]) * UNITS_MS[ago[2]]
+        return timestamp if timestamp >= -LONG_MAX else None
     if not re.match(r"\d{4}-\d\d", text):
         return None
     try:

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 
 from millstream.log.broker.broker import Broker
-from millstream.log.errors import BufferFullError, LogError, LogTimeoutError
+from millstream.log.errors import BufferFullError, LogError
 from millstream.log.format.codec import HEADER_SIZE_BYTES, encode_batch, estimate_size, fill_batches
 from millstream.log.limits import UNFLUSHED_BYTES_MAX
 from millstream.log.record import Headers, RecordMetadata, TopicPartition
@@ -29,6 +29,9 @@ from .batches import (
     answer,
     fail,
     too_large,
+    too_late,
+    unfit,
+    wake,
 )
 from .settings import CODECS, ProducerConfig
 
@@ -87,7 +90,7 @@ class Accumulator:
             self._flush_all()
             room: asyncio.Future[None] = loop.create_future()
             self._room.append(room)
-            timer = loop.call_at(end, _end, room)
+            timer = loop.call_at(end, wake, room)
             try:
                 await room
             finally:
@@ -110,9 +113,12 @@ class Accumulator:
         """Put one record into the partition's open batch.
 
         Raises:
-            RecordTooLargeError, UnknownTopicError, TypeError: nothing was taken.
+            RecordTooLargeError, UnknownTopicError, InvalidRecordError, TypeError: not taken.
         """
-        size_bytes = estimate_size(key, value, headers)
+        try:
+            size_bytes = estimate_size(key, value, headers)
+        except UnicodeEncodeError as error:
+            raise unfit(topic_partition, error) from error
         size_bytes_max = self._size_bytes_max(topic_partition)
         if size_bytes + HEADER_SIZE_BYTES > size_bytes_max:
             self._check_alone(topic_partition, key, value, timestamp, headers)
@@ -151,7 +157,7 @@ class Accumulator:
         """Encode and append many records of one partition, as few batches; returns their bytes.
 
         Raises:
-            RecordTooLargeError, UnknownTopicError: nothing was written.
+            RecordTooLargeError, InvalidRecordError, UnknownTopicError: nothing was written.
             StorageError, ProducerFencedError, ...: as `Broker.append`.
         """
         size_bytes_max = self._size_bytes_max(topic_partition)
@@ -162,10 +168,13 @@ class Accumulator:
         sequence, start, count = queue.sequence, 0, len(values)
         batches: list[tuple[bytes, int]] = []
         while start < count:
-            stop = fill_batches(keys, values, timestamps, headers, start, limit)
-            batch = self._encode(
-                topic_partition, keys, values, timestamps, headers, start, stop, sequence
-            )
+            try:
+                stop = fill_batches(keys, values, timestamps, headers, start, limit)
+                batch = self._encode(
+                    topic_partition, keys, values, timestamps, headers, start, stop, sequence
+                )
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise unfit(topic_partition, error) from error
             if len(batch) > size_bytes_max:
                 raise too_large(topic_partition, len(batch), size_bytes_max)
             batches.append((batch, stop - start))
@@ -200,7 +209,7 @@ class Accumulator:
             timeout_s = self._config.delivery_timeout_ms / 1000
             _, late = await asyncio.wait(list(self._in_flight), timeout=timeout_s)
             if late:
-                raise self._timeout()
+                raise too_late(self._config.delivery_timeout_ms)
         if self._failure is not None:
             failure = self._failure
             if self._identity.transactional_id is None:
@@ -323,8 +332,9 @@ class Accumulator:
         durable = self._broker.partitions.durable(queue.topic_partition, info.last_offset + 1)
         self._track(durable, size_bytes + queue.unflushed_bytes)
         queue.unflushed_bytes = 0
+        timeout_ms = self._config.delivery_timeout_ms
         timer = asyncio.get_running_loop().call_later(
-            self._config.delivery_timeout_ms / 1000, self._batch_failed, batch, self._timeout()
+            timeout_ms / 1000, lambda: self._batch_failed(batch, too_late(timeout_ms))
         )
 
         def acknowledged(future: asyncio.Future[None]) -> None:
@@ -386,15 +396,4 @@ class Accumulator:
         self.buffered_bytes -= size_bytes
         waiting, self._room = self._room, []
         for room in waiting:
-            _end(room)
-
-    def _timeout(self) -> LogTimeoutError:
-        return LogTimeoutError(
-            f"Not acknowledged within delivery.timeout.ms={self._config.delivery_timeout_ms}: the "
-            "disk is slow or stuck. The records may still be written."
-        )
-
-
-def _end(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+            wake(room)

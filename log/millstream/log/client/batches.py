@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from millstream.log.errors import RecordTooLargeError
+from millstream.log.errors import (
+    InvalidRecordError,
+    InvalidTimestampError,
+    LogTimeoutError,
+    RecordTooLargeError,
+)
 from millstream.log.format.codec import HEADER_SIZE_BYTES
+from millstream.log.format.header import TIMESTAMP_MAX
 from millstream.log.record import Headers, RecordMetadata, TopicPartition
 from millstream.log.storage.partition import AppendInfo
 
@@ -18,6 +24,9 @@ __all__ = [
     "answer",
     "fail",
     "too_large",
+    "too_late",
+    "unfit",
+    "wake",
 ]
 
 SEQUENCES = 1 << 31
@@ -90,6 +99,12 @@ def fail(waiter: asyncio.Future[RecordMetadata], error: BaseException) -> None:
         waiter.set_exception(error)
 
 
+def wake(waiter: asyncio.Future[None]) -> None:
+    """Let one go on that waits for room, unless it was cancelled or woken before."""
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 def too_large(
     topic_partition: TopicPartition, size_bytes: int, size_bytes_max: int
 ) -> RecordTooLargeError:
@@ -98,4 +113,28 @@ def too_large(
         f"A record for {topic_partition} takes {size_bytes} bytes as a batch of its own, and the "
         f"topic's max.message.bytes is {size_bytes_max}. Nothing was written. Raise "
         "max.message.bytes of the topic, use compression.type, or send less in one record."
+    )
+
+
+def too_late(delivery_timeout_ms: int) -> LogTimeoutError:
+    """The error for a batch that the disk has not acknowledged in time."""
+    return LogTimeoutError(
+        f"Not acknowledged within delivery.timeout.ms={delivery_timeout_ms}: the disk is slow or "
+        "stuck. The records may still be written."
+    )
+
+
+def unfit(
+    topic_partition: TopicPartition, error: OverflowError | UnicodeEncodeError
+) -> InvalidRecordError:
+    """The error for what the format has no room for, out of the one that encoding it raised."""
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRecordError(
+            f"A record for {topic_partition}: the key of a header is no text ({error}). Nothing "
+            "was written. Use another key; what is not text can be the header's value."
+        )
+    return InvalidTimestampError(
+        f"A record for {topic_partition} has a timestamp that no record can hold ({error}). "
+        f"Nothing was written. Give milliseconds since 1970, at most {TIMESTAMP_MAX}, or -1 for "
+        "none."
     )

@@ -100,13 +100,15 @@ class EmbeddedConsumer:
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Records one by one, for ever. The position moves with each, so that a commit in the body
-        of the loop covers what the loop has seen, and no more."""
+        of the loop covers what the loop has seen, and no more. After every `max.poll.records` this
+        is a poll: it takes part in a rebalance, commits if that is automatic, lets others run."""
         while True:
-            record = self._fetcher.take_record()
-            if record is not None:
+            await self._fill(0 if self._fetcher.has_fetched else self._config.max_poll_interval_ms)
+            for _ in range(self._config.max_poll_records):
+                record = self._fetcher.take_record()
+                if record is None:
+                    break
                 yield record
-            else:
-                await self._fill(self._config.max_poll_interval_ms)
 
     async def poll(self, timeout_ms: int = 1000, max_records: int | None = None) -> list[Record]:
         """Up to `max_records` records (`max.poll.records`, 500); see `Consumer.poll`."""
@@ -168,14 +170,14 @@ class EmbeddedConsumer:
     async def _fetch_or_wake(self, wait_ms: int) -> dict[TopicPartition, OffsetOutOfRangeError]:
         """Wait for records, but no longer than until the group or the owner wants something."""
         loop = asyncio.get_running_loop()
-        woken = loop.create_task(self._wake.wait())
-        tasks: list[asyncio.Task[object]] = [woken]
+        tasks: list[asyncio.Task[object]] = [loop.create_task(self._wake.wait())]
+        fetching = None
         if self._fetcher.can_fetch:
             fetching = loop.create_task(self._fetcher.fetch(wait_ms))
             tasks.append(fetching)
         try:
             await asyncio.wait(tasks, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            if self._fetcher.can_fetch and fetching.done():
+            if fetching is not None and fetching.done():
                 return fetching.result()
         finally:
             for task in tasks:
@@ -189,13 +191,14 @@ class EmbeddedConsumer:
         missing = self._fetcher.without_position()
         if not missing:
             return
-        committed = await self.committed(missing) if self._group is not None else {}
-        for partition in missing:
-            found = committed.get(partition)
-            if not self._fetcher.is_assigned(partition):
-                continue
-            offset = found.offset if found is not None else self._reset_offset(partition)
-            self._fetcher.seek(partition, offset)
+        committed: dict[TopicPartition, OffsetAndMetadata | None] = dict.fromkeys(missing)
+        if self._group is not None:
+            committed = await self.committed(missing)
+        for partition in self._fetcher.without_position():  # some may have been sought meanwhile
+            if partition in committed:
+                found = committed[partition]
+                offset = found.offset if found is not None else self._reset_offset(partition)
+                self._fetcher.seek(partition, offset)
 
     def _reset_offset(self, partition: TopicPartition) -> int:
         if self._reset == "earliest":
@@ -278,13 +281,13 @@ class EmbeddedConsumer:
         )
 
     def _subscribe(self, selection: TopicSelection, listeners: Listeners) -> None:
+        if selection.has_pattern:
+            self._require_group()
         self._read_no_whole_topics()
         if self._membership is not None:
             self._membership.resubscribe(selection, listeners)
             return
         if self._group is None:
-            if selection.has_pattern:
-                self._require_group()
             self._whole_topics = WholeTopics(self._partitions, selection.names, self._wake.set)
             return
         self._membership = Membership(
@@ -304,8 +307,10 @@ class EmbeddedConsumer:
         for partition in partitions:
             self._partitions.partition(partition)
         if self._membership is not None:
-            await self._membership.leave()
-            self._membership = None
+            try:
+                await self._membership.leave()
+            finally:
+                self._membership = None
         self._read_no_whole_topics()
         self._fetcher.assign(partitions)
         self._wake.set()

@@ -330,18 +330,17 @@ class EmbeddedLog:
         from millstream.log.stats import LogStats  # when it is used
 
         broker = self._broker
-        partitions = list(broker.partitions)
-        groups = list(broker.groups)
+        partitions, groups = broker.partitions.stats(), broker.groups.stats()
         return LogStats(
-            len(broker.partitions.topics()),
-            len(partitions),
-            sum(each.high_watermark - each.log_start_offset for each in partitions),
-            sum(each.unflushed for each in partitions),
-            sum(each.failed for each in partitions),
-            broker.partitions.stats().waiting_fetches,
+            partitions.topics,
+            partitions.partitions,
+            sum(each.high_watermark - each.log_start_offset for each in broker.partitions),
+            partitions.unflushed,
+            partitions.failed,
+            partitions.waiting_fetches,
             broker.transactions.stats().open,
-            len(groups),
-            sum(len(each.members) for each in groups),
+            groups.groups,
+            groups.members,
             len(self._producers),
             len(self._consumers),
         )

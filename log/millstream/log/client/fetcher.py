@@ -115,10 +115,6 @@ class Fetcher:
         """The assigned partitions."""
         return set(self._positions)
 
-    def is_assigned(self, partition: TopicPartition) -> bool:
-        """Whether this consumer reads the partition."""
-        return partition in self._positions
-
     def without_position(self) -> list[TopicPartition]:
         """Partitions whose first offset is still to be found."""
         return [each for each, state in self._positions.items() if state.next is None]
@@ -127,12 +123,6 @@ class Fetcher:
         """Go on at `offset`; what was fetched is dropped."""
         state = self._positions[partition]
         state.next = state.consumed = offset
-        state.drop_fetched()
-
-    def forget_position(self, partition: TopicPartition) -> None:
-        """The offset is to be found anew."""
-        state = self._positions[partition]
-        state.next = state.consumed = None
         state.drop_fetched()
 
     def positions(self) -> dict[TopicPartition, int]:

@@ -165,6 +165,8 @@ class Membership:
             if self._instance_id is None:
                 self._broker.groups.leave_group(self._group, self._member_id)
             self._forget_member()
+            self._assigned = []
+            self._assign(())
 
     # A rebalance
 
@@ -190,7 +192,7 @@ class Membership:
             await self._revoke(list(self._assigned))
         if self._has_left:
             return  # the consumer was closed meanwhile
-        self._topics = topics
+        self._topics = self._selection.topics(self._broker.partitions)  # others by now, perhaps
         self._must_join = False
         loop = asyncio.get_running_loop()
         self._joining = loop.create_task(self._join())
@@ -247,6 +249,8 @@ class Membership:
         if revoked:
             self._must_join = True  # for another member to have them
             await self._revoke(revoked)
+            if self._has_left:
+                return  # the consumer was closed meanwhile
         self._assigned = assigned
         self._assigning.assigned(assigned, self._generation)
         self._assign(assigned)
@@ -269,7 +273,10 @@ class Membership:
             self._assign(self._assigned)
 
     async def _give_up_lost(self) -> None:
-        """The group went on without this member: its partitions belong to others already."""
+        """The group went on without this member: its partitions belong to others already, and so
+        do those that a join was answered with which nobody has taken over yet."""
+        joining, self._joining = self._joining, None
+        await stopped(joining)
         self._is_lost = False
         self._forget_member()
         lost, self._assigned = self._assigned, []

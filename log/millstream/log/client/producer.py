@@ -10,11 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from millstream.log.broker.broker import Broker
 from millstream.log.errors import LogClosedError
+from millstream.log.format.header import TIMESTAMP_MAX
 from millstream.log.ids import random_seed
 from millstream.log.record import (
     ConsumerGroupMetadata,
@@ -25,6 +27,7 @@ from millstream.log.record import (
 )
 
 from .accumulator import Accumulator
+from .batches import unfit
 from .partitioner import StickyPartitioner, pick, rows_by_partition
 from .settings import ProducerConfig
 from .transaction import ProducerTransaction
@@ -91,12 +94,13 @@ class EmbeddedProducer:
                 self._sticky.sent(topic, count, size_bytes)
             else:
                 partition = next(iter(rows_by_partition([key], count, 0)))
-        if timestamp is None:
-            timestamp = self._broker.clock.wall_ms()
+        where = TopicPartition(topic, partition)
         with self._transaction.noting_failure():
-            waiter = self._accumulator.add(
-                TopicPartition(topic, partition), key, value, timestamp, headers
-            )
+            if timestamp is None:
+                timestamp = self._broker.clock.wall_ms()
+            elif not -1 <= (timestamp := index(timestamp)) <= TIMESTAMP_MAX:
+                raise unfit(where, OverflowError(timestamp))
+            waiter = self._accumulator.add(where, key, value, timestamp, headers)
         return await waiter
 
     async def send_batch(

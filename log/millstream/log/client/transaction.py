@@ -103,7 +103,7 @@ class ProducerTransaction:
         """A transaction in which a send failed must not commit, whoever caught the error."""
         try:
             yield
-        except (MillstreamError, TypeError, ValueError, OverflowError) as error:
+        except (MillstreamError, TypeError, ValueError) as error:
             if self._transactional_id is not None:
                 self._accumulator.failed(error)
                 self._note_fatal(error)

@@ -32,6 +32,7 @@ compiled where a C compiler was at hand at installation, interpreted where not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 from millstream.log.errors import CorruptRecordError, RecordTooLargeError
 from millstream.log.limits import DECOMPRESSED_BYTES_MAX, DECOMPRESSED_ITEMS_MAX
@@ -129,7 +130,7 @@ def encode_batch(
             crc=0,
             attributes=attributes,
             last_offset_delta=stop - start - 1,
-            base_timestamp=timestamps[start],
+            base_timestamp=index(timestamps[start]),
             max_timestamp=max_timestamp,
             producer_id=producer_id,
             producer_epoch=producer_epoch,

@@ -20,6 +20,7 @@ __all__ = [
     "ATTRIBUTE_LOG_APPEND_TIME",
     "ATTRIBUTE_TRANSACTIONAL",
     "HEADER_SIZE_BYTES",
+    "TIMESTAMP_MAX",
     "BatchHeader",
     "Columns",
     "check_batch",
@@ -46,6 +47,8 @@ CODEC_MAX = 4
 SEQUENCES = 1 << 31
 """Sequence numbers wrap to 0 after 2^31 - 1."""
 OFFSET_MAX = (1 << 63) - 1
+TIMESTAMP_MAX = 1 << 61
+"""Far beyond any date; the difference of two such times fits the 64 bits of a delta."""
 
 
 class BatchHeader(NamedTuple):

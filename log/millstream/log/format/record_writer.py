@@ -13,6 +13,7 @@ from millstream.log.errors import RecordTooLargeError
 from millstream.log.record import Headers
 
 from .header import HEADER_SIZE_BYTES
+from .header import TIMESTAMP_MAX as _TIMESTAMP_MAX
 
 if TYPE_CHECKING:
     from . import cython_shim as cython
@@ -33,8 +34,7 @@ NO_HEADERS = b"\x00"
 RECORD_OVERHEAD_BYTES_MAX = 36
 """Length, attributes, timestamp, offset, two lengths and a header count, each at its longest."""
 RECORDS_BYTES_MAX = (1 << 31) - 1 - HEADER_SIZE_BYTES
-TIMESTAMP_MAX: int = cython.declare(cython.longlong, 1 << 61)
-"""Far beyond any date; the difference of two such times fits the 64 bits of a delta."""
+TIMESTAMP_MAX: int = cython.declare(cython.longlong, _TIMESTAMP_MAX)
 
 
 def estimate_size(key: bytes | None, value: bytes | None, headers: Headers = ()) -> int:

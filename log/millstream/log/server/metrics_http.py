@@ -53,14 +53,15 @@ async def serve_metrics(
     host, port = parse_address(address, "127.0.0.1:9464")
     try:
         server = await asyncio.start_server(endpoint.accept, host, port, limit=REQUEST_BYTES_MAX)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name of a host
         raise ConfigError(
             f"Metrics cannot be served on {address}: {error}. Choose another HOST:PORT."
         ) from error
-    bound = server.sockets[0].getsockname()
-    event("metrics served", address=f"{bound[0]}:{bound[1]}")
+    host, port = server.sockets[0].getsockname()[:2]
+    bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    event("metrics served", address=bound)
     try:
-        yield f"{bound[0]}:{bound[1]}"
+        yield bound
     finally:
         server.close()
         await endpoint.close()

@@ -1,8 +1,8 @@
 """When and what of a partition is compacted, on its owner's side.
 
 Chooses as Kafka's cleaner does: the segments from the first dirty offset on that are closed, below
-the last stable offset, below the recovery point on disk, and not younger than
-min.compaction.lag.ms. They are worth a compaction when they are more than
+the last stable offset (by markers that are on the disk), below the recovery point on disk, and not
+younger than min.compaction.lag.ms. They are worth a compaction when they are more than
 min.cleanable.dirty.ratio of what is compacted then, or when the first record in them is older than
 max.compaction.lag.ms.
 """
@@ -182,7 +182,7 @@ class Cleaning:
 
     def _cleanable(self, now_ms: int) -> _Cleanable:
         partition, first_dirty = self._partition, self._first_dirty()
-        limit = min(partition.last_stable_offset, partition.checkpointed_recovery_point)
+        limit = min(partition.stable_for_good, partition.checkpointed_recovery_point)
         lag_ms = partition.config.min_compaction_lag_ms
         clean_bytes = dirty_bytes = 0
         end = partition.log_start_offset

@@ -20,8 +20,9 @@ Source: Kafka's log compaction; KIP-534 (tombstones and markers are kept for a t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from millstream.log.config import TopicConfig
@@ -37,13 +38,10 @@ from .files import Files
 from .layout import CLEANED, SNAPSHOT, TXN_INDEX, offset_file
 from .producer_snapshot import decode_snapshot
 from .recovery import valid_batches
-from .segment import RELATIVE_OFFSET_MAX, Segment
+from .segment import INDEX_ENTRY_BYTES, RELATIVE_OFFSET_MAX, TIME_INDEX_ENTRY_BYTES, Segment
 from .txn_index import AbortedTransaction
 
 __all__ = ["Compaction", "CompactionPlan", "CompactionStats", "LastBatches"]
-
-INDEX_BYTES = 8
-TIME_INDEX_BYTES = 12
 
 
 class LastBatches(NamedTuple):
@@ -121,13 +119,9 @@ class Compaction:
         self._map_was_full = False
         self._end = plan.end
         self._written: list[Segment] = []
+        self._read: Segment | None = None
         self._open_in_snapshots: set[int] = set()
         """Producers whose transaction the last snapshot holds open, until their marker comes."""
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping
 
     def stop(self) -> None:
         """Have `run` return soon, having done nothing."""
@@ -155,6 +149,8 @@ class Compaction:
         self.groups.clear()
         for segment in self._written:
             segment.close()
+        if self._read is not None:
+            self._read.close()  # who holds the error holds what reads it, too
         with suppress(OSError):
             remove_leftovers(self._files, self.plan.folder)
 
@@ -228,8 +224,8 @@ class Compaction:
         try:
             return (
                 segment.size_bytes,
-                segment.index.count * INDEX_BYTES,
-                segment.time_index.count * TIME_INDEX_BYTES,
+                segment.index.count * INDEX_ENTRY_BYTES,
+                segment.time_index.count * TIME_INDEX_ENTRY_BYTES,
             )
         finally:
             segment.close()
@@ -239,24 +235,22 @@ class Compaction:
         cleaned = Segment(self._files, folder, first, create=True, suffix=CLEANED)
         self._written.append(cleaned)
         is_changed = len(base_offsets) > 1
-        last = self._last_batch(base_offsets)
         self._open_in_snapshots |= self._open_at(first)
-        for base_offset in base_offsets:
-            for header, batch in self._batches(base_offset):
-                must_stay = (
-                    header.base_offset == last
-                    or self._ends_what_a_snapshot_holds_open(header)
-                    or self.plan.last_batches.contain(header)
-                )
-                left = leave.apply(header, batch, must_stay=must_stay)
-                self._count(header, left)
-                is_changed = is_changed or left.batch is not batch
-                if left.header is not None:
-                    cleaned.append(
-                        left.header, (left.batch,), self.plan.config.index_interval_bytes
-                    )
-                if left.aborted is not None:
-                    cleaned.txn_index.append(left.aborted)
+        batches = chain.from_iterable(map(self._batches, base_offsets))
+        # The last batch stays, so that the new segment says where the old ones ended.
+        for header, batch, is_last in _and_last(batches):
+            must_stay = (
+                self._ends_what_a_snapshot_holds_open(header)
+                or is_last
+                or self.plan.last_batches.contain(header)
+            )
+            left = leave.apply(header, batch, must_stay=must_stay)
+            self._count(header, left)
+            is_changed = is_changed or left.batch is not batch
+            if left.header is not None:
+                cleaned.append(left.header, (left.batch,), self.plan.config.index_interval_bytes)
+            if left.aborted is not None:
+                cleaned.txn_index.append(left.aborted)
         if not is_changed:
             self._drop(cleaned)
             return
@@ -284,22 +278,6 @@ class Compaction:
         self._open_in_snapshots.remove(header.producer_id)
         return True
 
-    def _last_batch(self, base_offsets: list[int]) -> int | None:
-        """Base offset of the last batch of some segments. It stays, so that the new segment says
-        where the old ones ended."""
-        for base_offset in reversed(base_offsets):
-            segment = Segment(self._files, self.plan.folder, base_offset)
-            try:
-                entry = segment.index.last()
-                last = None
-                for _, header in segment.batches(entry[1] if entry else 0):
-                    last = header.base_offset
-                if last is not None:
-                    return last
-            finally:
-                segment.close()
-        return None
-
     def _drop(self, cleaned: Segment) -> None:
         """Nothing of this segment goes; it stays as it is."""
         self._written.remove(cleaned)
@@ -316,7 +294,7 @@ class Compaction:
 
     def _batches(self, base_offset: int) -> Iterator[tuple[BatchHeader, memoryview]]:
         """The batches of a segment, through a handle of this compaction."""
-        segment = Segment(self._files, self.plan.folder, base_offset)
+        segment = self._read = Segment(self._files, self.plan.folder, base_offset)
         ends = [*self.plan.base_offsets, self.plan.end]
         end = ends[bisect_right(ends, base_offset)]
         read_to, next_offset = 0, base_offset
@@ -337,3 +315,16 @@ class Compaction:
             raise segment.damaged(read_to, str(error)) from error
         finally:
             segment.close()
+
+
+def _and_last(
+    batches: Iterable[tuple[BatchHeader, memoryview]],
+) -> Iterator[tuple[BatchHeader, memoryview, bool]]:
+    """Each batch, and whether it is the last."""
+    before: tuple[BatchHeader, memoryview] | None = None
+    for each in batches:
+        if before is not None:
+            yield *before, False
+        before = each
+    if before is not None:
+        yield *before, True

@@ -33,11 +33,10 @@ from millstream.log.format.record_reader import read_records
 
 from .compaction_map import OffsetMap, names_of
 from .compaction_transactions import TransactionsMet
+from .segment import NO_TIMESTAMP
 from .txn_index import AbortedTransaction
 
 __all__ = ["BatchFilter", "Filtered", "records_of"]
-
-NO_TIMESTAMP = -1
 
 
 class Filtered(NamedTuple):

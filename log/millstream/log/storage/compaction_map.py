@@ -35,14 +35,14 @@ class OffsetMap:
             Whether there was room. A first batch always has it, however small the map is, so that
             every compaction gets on.
         """
-        found = dict(zip(names_of(keys), offsets, strict=True))
-        found.pop(None, None)
+        named = zip(names_of(keys), offsets, strict=True)
+        found = {name: offset for name, offset in named if name is not None}
         known = self._offsets
         if known and len(known) + len(found) > self._count_max:
             new = sum(name not in known for name in found)
             if len(known) + new > self._count_max:
                 return False
-        known.update(found)  # type: ignore[arg-type]  # None was taken out
+        known.update(found)
         return True
 
     def newest(self, name: bytes) -> int:

@@ -22,19 +22,19 @@ from typing import NamedTuple
 
 from .files import Files
 from .layout import (
-    CLEANED,
     INDEX,
     LOG,
     SNAPSHOT,
     SWAP,
     TIME_INDEX,
     TXN_INDEX,
+    is_leftover,
     offset_file,
     offset_of,
 )
 from .segment import Segment
 
-__all__ = ["CleanedGroup", "Discarded", "Swap", "finish_swaps", "is_leftover", "remove_leftovers"]
+__all__ = ["CleanedGroup", "Discarded", "Swap", "finish_swaps", "remove_leftovers"]
 
 _INDEXES = (INDEX, TIME_INDEX, TXN_INDEX)
 
@@ -142,11 +142,6 @@ def remove_leftovers(files: Files, folder: str) -> None:
     for name in files.list_dir(folder):
         if is_leftover(name):
             files.remove(f"{folder}/{name}")
-
-
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name is something that a compaction left unfinished."""
-    return name.endswith((CLEANED, SWAP))
 
 
 def finish_swaps(files: Files, folder: str, names: Iterable[str]) -> None:

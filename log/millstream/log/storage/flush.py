@@ -119,6 +119,7 @@ class Unsynced:
         """The indexes of a segment were written, for all that the log holds."""
         if segment not in self._sealed:
             self._sealed.append(segment)
+        segment.is_synced = False
         self._folder_changed = True
         self.sealed_to = log_end_offset
 

@@ -3,7 +3,7 @@
 LOG DIR/
     .lock  meta.properties  .kafka_cleanshutdown
     recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
-    cleaner-offset-checkpoint
+    cleaner-offset-checkpoint  topics.json  producer-id-block (these two are Millstream's own)
     TOPIC-PARTITION/
         00000000000000000000.log         record batches; the number is the base offset
         00000000000000000000.index       offset -> position, sparse
@@ -12,6 +12,7 @@ LOG DIR/
         00000000000000000123.snapshot    producer state of everything below offset 123
         00000000000000000000.log.cleaned   being written by compaction; nothing without its swap
         00000000000000000000.log.swap      what compaction puts in place of segments; it holds
+        00000000000000000000.index.cleaned   likewise being written, by recovery too
         leader-epoch-checkpoint  partition.metadata
     TOPIC-PARTITION.ID-delete/           a partition being removed
     TOPIC-PARTITION.NUMBER-stray/        a partition of no known topic, kept for its owner to see
@@ -32,12 +33,15 @@ __all__ = [
     "LOG_START_OFFSETS",
     "META_PROPERTIES",
     "PARTITION_METADATA",
+    "PRODUCER_ID_FILE",
     "RECOVERY_POINTS",
     "REPLICATION_OFFSETS",
     "SNAPSHOT",
     "SWAP",
     "TIME_INDEX",
+    "TOPICS_FILE",
     "TXN_INDEX",
+    "is_leftover",
     "offset_file",
     "offset_of",
     "partition_of",
@@ -60,6 +64,8 @@ RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_START_OFFSETS = "log-start-offset-checkpoint"
 REPLICATION_OFFSETS = "replication-offset-checkpoint"
 CLEANER_OFFSETS = "cleaner-offset-checkpoint"
+TOPICS_FILE = "topics.json"
+PRODUCER_ID_FILE = "producer-id-block"
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 PARTITION_METADATA = "partition.metadata"
 
@@ -77,6 +83,11 @@ def offset_of(name: str, suffix: str) -> int | None:
     if len(digits) == _OFFSET_DIGITS and name != digits and digits.isascii() and digits.isdigit():
         return int(digits)
     return None
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is something that a compaction left unfinished."""
+    return name.endswith((CLEANED, SWAP))
 
 
 def partition_of(folder: str) -> TopicPartition | None:

@@ -17,22 +17,21 @@ from .appending import LEADER_EPOCH
 from .checkpoints import encode_leader_epochs, encode_partition_metadata
 from .files import Files, replace_file, write_file
 from .layout import (
-    CLEANED,
     INDEX,
     LEADER_EPOCHS,
     LOG,
     PARTITION_METADATA,
     SNAPSHOT,
-    SWAP,
     TIME_INDEX,
     TXN_INDEX,
+    is_leftover,
     offset_file,
     offset_of,
 )
 from .partition import Partition
 from .producer_snapshot import encode_snapshot
 from .producer_state import ProducerState
-from .recovery import Recovery
+from .recovery import Recovery, valid_batches
 from .replay import state_at
 from .resuming import ResumePoint, resume_point
 from .segment import Segment
@@ -150,7 +149,7 @@ class Loading:
 
     def _without_leftovers(self, names: list[str]) -> list[str]:
         """The names in the folder, once a compaction that a crash cut short is finished."""
-        if not any(name.endswith((CLEANED, SWAP)) for name in names):
+        if not any(map(is_leftover, names)):
             return names
         from .compaction_swap import finish_swaps
 
@@ -185,25 +184,40 @@ class Loading:
         while count + 1 < len(self._segments) and self._segments[count + 1].base_offset <= start:
             count += 1
         if count:
-            self._keep_producers(self._segments[count].base_offset)
+            self._keep_producers(count)
         removed = {segment.base_offset for segment in self._segments[:count]}
         for segment in self._segments[:count]:
             segment.remove()
         del self._segments[:count]
         self._snapshots = [offset for offset in self._snapshots if offset not in removed]
+        self._remove_outdated_snapshots()
         known = {segment.base_offset for segment in self._segments} | removed
         for suffix in (INDEX, TIME_INDEX, TXN_INDEX):
             for offset in self._offsets(suffix):
                 if offset not in known:
                     self._files.remove(offset_file(self._folder, offset, suffix))
 
-    def _keep_producers(self, offset: int) -> None:
-        """Have the snapshot at `offset` on the disk for sure: once the segments below are gone,
-        nothing else says what producers wrote there."""
+    def _remove_outdated_snapshots(self) -> None:
+        """Those below the first segment. The batches behind them are gone, and a transaction that
+        was open there may have ended in one."""
+        start = self._segments[0].base_offset if self._segments else self._request.log_start_offset
+        for offset in self._snapshots:
+            path = offset_file(self._folder, offset, SNAPSHOT)
+            if offset < start and self._files.exists(path):
+                self._files.remove(path)
+        self._snapshots = [offset for offset in self._snapshots if offset >= start]
+
+    def _keep_producers(self, count: int) -> None:
+        """Have the snapshot behind the first `count` segments on the disk for sure: once they are
+        gone, nothing else says what producers wrote there."""
+        offset = self._segments[count].base_offset
         path = offset_file(self._folder, offset, SNAPSHOT)
         try:
             state, known_to = self._state_at(offset)
+            is_known = self._are_there(self._segments[:count], known_to, offset)
         except CorruptRecordError:
+            is_known = False
+        if not is_known:
             return  # with durability "os" those batches need not be on the disk
         if known_to == offset:
             # It is whole, and may be so in memory only, or after a failed fsync. It may also be the
@@ -218,6 +232,19 @@ class Loading:
             write_file(self._files, path, encode_snapshot(state))
             self._snapshots = sorted({*self._snapshots, offset})
         self._files.fsync_dir(self._folder)
+
+    def _are_there(self, segments: list[Segment], start: int, stop: int) -> bool:
+        """Whether no batch from `start` to `stop` is missing, where none is known to be durable.
+
+        Raises:
+            CorruptRecordError: one was torn.
+        """
+        end = max(start, self._request.recovery_point, self._request.durable_offset)
+        for segment in segments:
+            for _, header, _ in valid_batches(segment) if end < stop else ():
+                if header.base_offset <= end:
+                    end = max(end, header.last_offset + 1)
+        return end >= stop
 
     def _open_clean(self) -> Partition | None:
         """Open without reading what was there; None when something does not fit together."""
@@ -351,6 +378,7 @@ class Loading:
         start = self._request.log_start_offset
         segment = Segment(self._files, self._folder, start, create=True)
         self._segments = [segment]
+        self._remove_outdated_snapshots()
         self._files.fsync_dir(self._folder)
         producers = ProducerState(self._request.topic_partition)
         return self._request.partition([segment], producers, start, is_sealed=True)

@@ -134,8 +134,10 @@ class LogDir:
                     )
                 )
             outdated = found.clean_offsets.keys() - self.partitions.keys()
-            if not clean or outdated or found.recovery_points.keys() != self.partitions.keys():
-                # Old entries must not wait for a new topic of the same name.
+            recovery_points = {key: each.recovery_point for key, each in self.partitions.items()}
+            if not clean or outdated or found.recovery_points != recovery_points:
+                # Old entries must not wait for a new topic of the same name, nor promise indexes
+                # that are still to be written.
                 self.checkpoint()
 
     def create_partition(

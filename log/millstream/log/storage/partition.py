@@ -151,29 +151,17 @@ class Partition(ShrinkingPartition):
             raise self._unreadable(error) from error
         header = self._write(batch, parse_header(batch), now_ms)
         ended = self._producers.note_marker(header, coordinator_epoch, now_ms)
+        if ended is not None and self._acknowledges_unsynced:
+            self._ended_unsynced.append(ended)
         if ended is not None and not commit:
             stable = self._producers.stable_offset_at(ended.marker_offset)
             self._segments.active.txn_index.append(AbortedTransaction(*ended, stable))
         self._update_offsets()
         return header.base_offset
 
-    def has_open_transaction(self, producer_id: int) -> bool:
-        """Whether this producer has written to the partition and neither committed nor aborted."""
-        return producer_id in self._producers.open_transactions
-
     def open_transactions(self) -> dict[int, int]:
         """Producer id -> epoch, of every transaction that is open here."""
         return self._producers.open_epochs()
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its batches. Raises OSError: the disk does not tell."""
-        return sum(segment.size_bytes for segment in self._segments)
-
-    @property
-    def segment_count(self) -> int:
-        """How many segments it has."""
-        return len(self._segments)
 
     def next_sequence(self, producer_id: int, producer_epoch: int) -> int:
         """What the next batch of this producer must begin with."""
@@ -259,6 +247,9 @@ class Partition(ShrinkingPartition):
             self.recovery_point = max(self.recovery_point, flush.recovery_point)
             self.durable_offset = max(self.durable_offset, self.recovery_point, flush.offset)
             self.high_watermark = max(self.high_watermark, flush.offset)
+            ended = self._ended_unsynced
+            while ended and ended[0].marker_offset < self.durable_offset:
+                ended.popleft()
             self._update_offsets()
         if self._closed:
             self._close_files()

@@ -147,19 +147,28 @@ class ReadablePartition:
             StorageError: the disk failed.
         """
         self._check_open()
-        try:
-            size_bytes = sum(segment.size_bytes for segment in self._segments)
-        except OSError as error:
-            raise self._unreadable(error) from error
         return PartitionDescription(
             self.topic_partition.partition,
             self.log_start_offset,
             self.last_stable_offset,
             self.high_watermark,
             self.log_end_offset,
-            size_bytes,
-            len(self._segments),
+            self.size_bytes,
+            self.segment_count,
         )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its batches. Raises StorageError: the disk does not tell."""
+        try:
+            return sum(segment.size_bytes for segment in self._segments)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments it has."""
+        return len(self._segments)
 
     @property
     def closed(self) -> bool:

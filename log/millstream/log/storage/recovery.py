@@ -46,7 +46,9 @@ class Scanned:
     """What a scan found in one segment."""
 
     segment: Segment
-    valid_bytes: int = 0
+    start: int
+    """Position it began at. With 0 the indexes are built anew, else they hold what is before."""
+    valid_bytes: int
     unsynced_position: int | None = None
     """Where the batches above the recovery point begin; None when it has none."""
 
@@ -117,22 +119,24 @@ class Recovery:
             if scanned.unsynced_position is not None:
                 _rewrite(scanned.segment, scanned.unsynced_position)
             if scanned.segment is not kept[-1]:
-                scanned.segment.seal()
+                if scanned.start:
+                    scanned.segment.seal()
+                else:
+                    scanned.segment.replace_indexes()
             scanned.segment.fsync()
+            scanned.segment.close()  # there may be more than a process may have open
         self.files.fsync_dir(self.folder)
         return kept
 
     def _continues(self, base_offset: int) -> bool:
         """Whether a batch of this offset may come next. Compaction leaves gaps, but only below the
-        recovery point."""
-        if self.log_end_offset < max(self.durable_offset, self.clean_offset):
-            return base_offset >= self.log_end_offset
-        return base_offset == self.log_end_offset
+        recovery point. No checksum covers a batch's offset: what lies beyond is damage."""
+        last = max(self.durable_offset, self.clean_offset, self.log_end_offset)
+        return self.log_end_offset <= base_offset <= last
 
     def _scan_segment(self, segment: Segment, start: int) -> None:
-        """From position `start` on; with 0 the indexes are built anew, else they hold what is
-        before."""
-        scanned = Scanned(segment, start)
+        """From position `start` on."""
+        scanned = Scanned(segment, start, start)
         self.scanned.append(scanned)
         if not start:
             segment.clear_indexes()
@@ -154,6 +158,7 @@ class Recovery:
                 scanned.valid_bytes = position + header.size_bytes
         except CorruptRecordError as error:
             self.problem = f"{segment.path} from position {scanned.valid_bytes} on: {error}"
+        segment.close()
 
     def _cut(self) -> None:
         last = self.scanned[-1]

@@ -95,3 +95,4 @@ def _replay(
         if header.base_offset >= known_to:
             batch = segment.read(position, header.size_bytes) if header.is_control else b""
             note(state, header, batch, now_ms)
+    segment.close()

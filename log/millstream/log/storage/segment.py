@@ -25,9 +25,11 @@ from millstream.log.limits import FIND_BYTES, WALK_BYTES
 
 from .disk_full import append_or_nothing, make_or_nothing
 from .files import FileHandle, Files
-from .layout import INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
+from .layout import CLEANED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, offset_file
+from .offset_index import ENTRY as OFFSET_ENTRY
 from .offset_index import OffsetIndex
 from .stored_entries import StoredEntries
+from .time_index import ENTRY as TIME_ENTRY
 from .time_index import TimeIndex
 from .txn_index import TxnIndex
 
@@ -36,8 +38,8 @@ __all__ = ["NO_TIMESTAMP", "Segment"]
 NO_TIMESTAMP = -1
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 """Indexes hold offsets relative to the base offset in 32 bits."""
-INDEX_ENTRY_BYTES = 8
-TIME_INDEX_ENTRY_BYTES = 12
+INDEX_ENTRY_BYTES = OFFSET_ENTRY.size
+TIME_INDEX_ENTRY_BYTES = TIME_ENTRY.size
 
 
 class _Bounds(NamedTuple):
@@ -76,7 +78,7 @@ class Segment:
         self._read_end = -1, 0
         self._on_open: Callable[[Segment], None] | None = None
         self.is_synced = not create
-        """Whether a flush has ended since the last append."""
+        """Whether a flush has ended since the last append, or since its indexes were written."""
         self._bounds: _Bounds | None = None
         if create:
             self.clear_indexes()
@@ -276,6 +278,18 @@ class Segment:
         self.index.seal()
         self.time_index.seal()
         self.txn_index.seal()
+
+    def replace_indexes(self) -> None:
+        """Write indexes that were built anew, durably, and only then in the place of the old: those
+        may be trusted, and a crash must not leave them half written. Syncs no names."""
+        if not self.txn_index.count:
+            self.txn_index.stored.remove()
+        for entries, kind in zip(self._stored(), (INDEX, TIME_INDEX, TXN_INDEX), strict=True):
+            entries.leave(self._name(kind, CLEANED))
+        self.seal()
+        for entries in self._stored():
+            entries.fsync()
+        self.rename_indexes("")
 
     def fsync(self) -> None:
         """Make the batches durable, and what seal() wrote. Runs in any thread."""

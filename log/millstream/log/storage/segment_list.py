@@ -134,8 +134,9 @@ class SegmentList:
                 return Fetched(data, segment_end)
             begin = 0
             if len(data) > header.size_bytes * WALK_MAX:
-                indexed = segment.index.start_below(limit, position + len(data))
-                begin = max(indexed - position, 0)
+                # The batch there is mostly a whole one.
+                behind = position + len(data) - 2 * header.size_bytes
+                begin = max(segment.index.start_below(limit, behind) - position, 0)
             fetched = _cut(segment, position, data, begin, limit)
             if fetched.data:
                 segment.note_read(fetched.next_offset, position + len(fetched.data))
@@ -167,17 +168,21 @@ class SegmentList:
 def _cut(segment: Segment, position: int, data: bytes, begin: int, limit: int) -> Fetched:
     """Leave out the last batch where it is not whole, and what begins at `limit` or later.
 
-    `data` lies at `position`; a batch that is to be kept, or the end, is at `begin` in it.
+    `data` lies at `position`; by the index a batch is at `begin` in it.
     """
     end, last = begin, None
     size = len(data)
     while size - end >= HEADER_SIZE_BYTES:
         base_offset, length = _OFFSET_AND_LENGTH.unpack_from(data, end)
         if length < HEADER_SIZE_BYTES - LENGTH_END:
+            if begin:
+                return _cut(segment, position, data, 0, limit)  # the index was damaged
             raise segment.damaged(position + end, f"a batch cannot have length {length}")
         if base_offset >= limit or end + length + LENGTH_END > size:
             break
         last = end
         end += length + LENGTH_END
-    next_offset = limit if last is None else parse_header(data, last).last_offset + 1
-    return Fetched(data[:end], next_offset)
+    if last is None:
+        # The batch at `begin` is not whole; or none is there, for the index was damaged.
+        return _cut(segment, position, data, 0, limit) if begin else Fetched(b"", limit)
+    return Fetched(data[:end], parse_header(data, last).last_offset + 1)

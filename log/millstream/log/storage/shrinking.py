@@ -8,6 +8,7 @@ cases files are touched later, by `LogDir.checkpoint`, in a thread.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from millstream.log.record import TopicPartition
 
 from .files import Files
 from .flush import Settling, Unsynced
-from .producer_state import ProducerState
+from .producer_state import EndedTransaction, ProducerState
 from .reading import ReadablePartition
 from .retention import count_expired
 from .segment import Segment
@@ -62,6 +63,7 @@ class ShrinkingPartition(ReadablePartition, ABC):
         """What lies below it has been compacted."""
         self._files = files
         self._unsynced = Unsynced(files, folder)
+        self._ended_unsynced: deque[EndedTransaction] = deque()
         self._cleaning: Cleaning | None = None
 
     def delete_records(self, before: int) -> int:
@@ -84,6 +86,12 @@ class ShrinkingPartition(ReadablePartition, ABC):
             self._drop_below_start()
             self._update_offsets()
         return self.log_start_offset
+
+    @property
+    def stable_for_good(self) -> int:
+        """The last stable offset, less transactions whose marker a power loss may still take."""
+        firsts = [ended.first_offset for ended in self._ended_unsynced]
+        return min([self.last_stable_offset, *firsts])
 
     def _drop_below_start(self) -> None:
         """Let go of segments that hold nothing from the log start offset on; never the active

@@ -93,6 +93,11 @@ class StoredEntries:
         self._count = 0
         self._is_stale = True
 
+    def leave(self, path: str) -> None:
+        """Leave the file as it is; the next `extend` makes another of this name."""
+        self.close()
+        self.path, self._count = path, 0
+
     def fsync(self) -> None:
         """Make the file durable, if there is one."""
         if self._handle is not None:

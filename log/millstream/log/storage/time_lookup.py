@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 from millstream.log.errors import CorruptRecordError
 from millstream.log.format.codec import BatchHeader, Columns, check_batch, decode_batch
-from millstream.log.limits import FIND_BYTES
 
 from .segment import NO_TIMESTAMP, Segment
 
@@ -36,7 +35,7 @@ def first_at(
         if segment.largest_timestamp < timestamp:
             continue
         begin = max(segment.time_index.floor(timestamp), start)
-        for position, header in segment.batches(segment.index.floor(begin)):
+        for position, header in _batches_from(segment, begin):
             if header.base_offset >= limit:
                 break
             if header.max_timestamp >= timestamp and not header.is_control:
@@ -71,7 +70,10 @@ def max_timestamp(segments: Sequence[Segment], start: int, limit: int) -> tuple[
 def _max_in_segment(segment: Segment, start: int, limit: int) -> tuple[int, int] | None:
     largest, offset = segment.largest
     if start <= offset < limit:
-        position, header = _batch_with(segment, offset)
+        found = segment.find(offset)
+        if found is None:
+            raise segment.damaged(0, f"no batch holds offset {offset}, which an index names")
+        position, header = found
         if header.base_offset >= start:
             return _first_with(segment, position, header, largest, start)
     # The latest record cannot be read, or not yet. An index entry below the limit says what is the
@@ -80,22 +82,20 @@ def _max_in_segment(segment: Segment, start: int, limit: int) -> tuple[int, int]
     begin = max(start, entry[1] if entry else start)
     best: tuple[int, int] | None = None
     time = NO_TIMESTAMP
-    for position, header in segment.batches(segment.index.floor(begin)):
+    for position, header in _batches_from(segment, begin):
         if header.base_offset >= limit:
             break
-        if header.max_timestamp > time and not header.is_control and header.last_offset >= start:
+        if header.max_timestamp > time and not header.is_control:
             for offset, each in _records(segment, position, header, start):
                 if each > time:
                     best, time = (offset, each), each
     return best
 
 
-def _batch_with(segment: Segment, last_offset: int) -> tuple[int, BatchHeader]:
-    """The batch that ends with this offset, which is in the segment."""
-    for position, header in segment.batches(segment.index.floor(last_offset), FIND_BYTES):
-        if header.last_offset >= last_offset:
-            return position, header
-    raise segment.damaged(0, f"no batch holds offset {last_offset}, which an index names")
+def _batches_from(segment: Segment, offset: int) -> Iterator[tuple[int, BatchHeader]]:
+    """Position and header of the batches from the one on that holds this offset."""
+    found = segment.find(offset)
+    return segment.batches(segment.size_bytes if found is None else found[0])
 
 
 def _first_with(

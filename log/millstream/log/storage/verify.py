@@ -33,9 +33,11 @@ from .layout import (
     LOG_START_OFFSETS,
     META_PROPERTIES,
     PARTITION_METADATA,
+    PRODUCER_ID_FILE,
     RECOVERY_POINTS,
     REPLICATION_OFFSETS,
     STRAY,
+    TOPICS_FILE,
     partition_of,
 )
 from .verify_batches import OnBytes, ignore_bytes
@@ -44,8 +46,6 @@ from .verify_partition import NEXT_OPENING, PartitionCheck, PartitionFacts
 __all__ = ["Finding", "log_size_bytes", "verify_log"]
 
 CHECKPOINTS = (RECOVERY_POINTS, LOG_START_OFFSETS, REPLICATION_OFFSETS, CLEANER_OFFSETS)
-TOPICS_FILE = "topics.json"
-PRODUCER_ID_FILE = "producer-id-block"
 SECURITY_FILE = "security.json"
 RESTORE_FILE = "Restore it from a backup"
 NAMES = {
@@ -94,6 +94,7 @@ class _LogCheck:
         self._records = records
         self._clean = files.exists(f"{folder}/{CLEAN_SHUTDOWN}")
         self._offsets: dict[str, dict[TopicPartition, int]] = {}
+        self._knows_topics = True
         self._partitions: dict[TopicPartition, str] = {}
         """Those there should be, and the id of their topic."""
         self._compacted: set[str] = set()
@@ -151,18 +152,20 @@ class _LogCheck:
                     yield error(path, NONE, f"it does not name {each}", RESTORE_FILE)
 
     def _read_topics(self) -> Iterator[Finding]:
-        # The table of topics is the broker's: the one thing here that is not the storage's own.
+        # The table of topics is the broker's, as the file of producer ids: the rest is storage's.
         from millstream.log.broker.topics import TopicTable
 
         path = f"{self._folder}/{TOPICS_FILE}"
         if not self._files.exists(path):
-            if self._clean and any(self._offsets.values()):
+            if any(self._offsets.values()):  # it is there before any partition
+                self._knows_topics = False
                 yield error(path, NONE, "the file is missing", RESTORE_FILE)
             return
         data = self._files.read_whole(path)
         try:
             table = TopicTable.decode(data, path)
         except MillstreamError as problem:
+            self._knows_topics = False
             yield error(path, NONE, str(problem).rstrip("."), RESTORE_FILE)
             return
         if table.encode() != data:
@@ -203,11 +206,16 @@ class _LogCheck:
 
     def _check_producer_ids(self) -> Iterator[Finding]:
         """An id that came back would make a new producer's batches look like duplicates."""
+        from millstream.log.broker.producer_ids import block_start
+
         path = f"{self._folder}/{PRODUCER_ID_FILE}"
         used = self._producer_id_max
         data = self._files.read_whole(path) if self._files.exists(path) else b"0\n"
-        text = data.decode("ascii", "replace")
-        if not (text.endswith("\n") and text[:-1].isdigit()) or int(text) <= used:
+        try:
+            start = block_start(data)
+        except ValueError:
+            start = NONE
+        if start <= used or data != b"%d\n" % start:
             what = f"it must hold one number, above {used}, the largest producer id in use"
             yield error(path, NONE, what, f"Write one there, such as {used + 1_000_000}")
 
@@ -232,8 +240,10 @@ class _LogCheck:
             yield error(metadata, NONE, "it is missing or damaged", RESTORE_FILE)
         expected = self._partitions.get(found)
         if expected is None:
-            what = f"{TOPICS_FILE} does not know this partition"
-            yield self._disagreement(path, what, f"Restore {TOPICS_FILE}, or delete the folder")
+            if self._knows_topics:
+                what = f"{TOPICS_FILE} does not know this partition"
+                advice = f"Restore {TOPICS_FILE}, or move the folder away"
+                yield self._disagreement(path, what, advice)
         elif topic_id is not None and topic_id != expected:
             what = f"topic id {topic_id}, in {TOPICS_FILE} {expected}"
             yield self._disagreement(metadata, what, RESTORE_FILE)
@@ -252,7 +262,7 @@ class _LogCheck:
     def _facts(self, found: TopicPartition) -> PartitionFacts:
         recovery_point = self._offsets[RECOVERY_POINTS].get(found, NONE)
         cleaned_to = self._offsets[CLEANER_OFFSETS].get(found, 0)
-        if found.topic in self._compacted:
+        if found.topic in self._compacted or not self._knows_topics:
             # A compaction is in place before the checkpoint says how far it went, and one that was
             # finished when the log was opened may never be in it.
             cleaned_to = max(cleaned_to, recovery_point)

@@ -21,10 +21,16 @@ from .txn_index import ENTRY as TXN_ENTRY
 from .txn_index import VERSION as TXN_VERSION
 from .txn_index import AbortedTransaction
 
-__all__ = ["REBUILD", "IndexCheck", "stored_entries"]
+__all__ = ["IndexCheck", "stored_entries"]
 
 READ_BYTES = 1 << 16
+NEXT_OPENING = "The next opening builds it anew"
 REBUILD = "Remove the file and .kafka_cleanshutdown: the next opening builds it anew"
+REBUILD_ALL = (
+    "Remove the index files of the segment (.index, .timeindex, .txnindex) and "
+    ".kafka_cleanshutdown: the next opening builds them anew"
+)
+"""A transaction index that alone is gone is taken for one that never was: few segments have one."""
 Located = tuple[int, tuple[int, ...]]
 
 
@@ -77,18 +83,18 @@ class IndexCheck:
             path = self._paths[suffix]
             if not self._files.exists(path):
                 if needed:
-                    yield error(path, -1, "the index is missing", REBUILD)
+                    yield error(path, -1, "the index is missing", NEXT_OPENING)
             else:
-                yield from self._torn(path, entry)
+                yield from self._torn(path, entry, REBUILD)
         if self._files.exists(self._paths[TXN_INDEX]):
-            yield from self._torn(self._paths[TXN_INDEX], TXN_ENTRY)
+            yield from self._torn(self._paths[TXN_INDEX], TXN_ENTRY, REBUILD_ALL)
 
-    def _torn(self, path: str, entry: struct.Struct) -> Iterator[Finding]:
+    def _torn(self, path: str, entry: struct.Struct, advice: str) -> Iterator[Finding]:
         size_bytes = self._files.size(path)
         excess = size_bytes % entry.size
         if excess:
             what = f"{size_bytes} bytes are no whole number of entries of {entry.size}"
-            yield error(path, size_bytes - excess, what, REBUILD)
+            yield error(path, size_bytes - excess, what, advice)
 
     def batch(self, position: int, header: BatchHeader) -> Iterator[Finding]:
         """The next batch of the segment."""
@@ -155,7 +161,7 @@ class IndexCheck:
             at, (_, relative) = self._time
             what = f"offset {relative + self._base_offset} is behind the last batch"
             yield error(self._paths[TIME_INDEX], at, what, REBUILD)
-        elif self._last_time < self._largest:
+        elif self._last_time < self._largest and self._files.exists(self._paths[TIME_INDEX]):
             what = (
                 f"the largest timestamp is {self._largest}, the last entry says {self._last_time}"
             )
@@ -169,17 +175,17 @@ class IndexCheck:
         for at, (version, *fields) in self._entries(TXN_INDEX, TXN_ENTRY):
             entry = AbortedTransaction(*fields)
             if version != TXN_VERSION:
-                yield error(path, at, f"version {version} is unknown", REBUILD)
+                yield error(path, at, f"version {version} is unknown", REBUILD_ALL)
             if entry.last_offset <= last_offset:
-                yield error(path, at, f"{_told(entry)} does not ascend", REBUILD)
+                yield error(path, at, f"{_told(entry)} does not ascend", REBUILD_ALL)
             last_offset = entry.last_offset
             found = missing.pop(entry.last_offset, None)
             if not _agree(entry, found, compacted):
                 said = "no marker says so" if found is None else f"the batches say {_told(found)}"
-                yield error(path, at, f"{_told(entry)} was aborted, but {said}", REBUILD)
+                yield error(path, at, f"{_told(entry)} was aborted, but {said}", REBUILD_ALL)
         for each in missing.values():
             if each.last_offset not in self._without_records:
-                yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD)
+                yield error(path, -1, f"{_told(each)} was aborted, and has no entry", REBUILD_ALL)
 
 
 def _agree(entry: AbortedTransaction, found: AbortedTransaction | None, compacted: bool) -> bool:

@@ -148,16 +148,17 @@ class PartitionCheck:
         )
 
     def _check_names(self) -> Iterator[Finding]:
+        bases = set(self._bases)
         for name in self._names:
             path = f"{self._folder}/{name}"
-            if self._is_superseded(name):
+            if self._is_superseded(name, bases):
                 if self._facts.clean and name.endswith(LOG):
                     what = f"it lies below the log start offset {self._facts.log_start_offset}"
                     yield error(path, -1, what, "Restore log-start-offset-checkpoint, or remove it")
                 else:
                     yield notice(path, "the removal of its segment was cut short", NEXT_OPENING)
             if name.endswith((CLEANED, SWAP)):
-                yield notice(path, "a compaction was cut short", NEXT_OPENING)
+                yield notice(path, "a compaction or a recovery was cut short", NEXT_OPENING)
             elif name.endswith(".tmp"):
                 yield notice(path, "a file that was being replaced", "It can be removed")
             elif name not in {LEADER_EPOCHS, PARTITION_METADATA} and not any(
@@ -169,10 +170,10 @@ class PartitionCheck:
                 else:
                     yield notice(path, "no file of a partition", "Remove it if it is not needed")
 
-    def _is_superseded(self, name: str) -> bool:
+    def _is_superseded(self, name: str, bases: set[int]) -> bool:
         """Whether a file is of a segment that is none of the log's any more."""
         if any(
-            offset is not None and offset not in self._bases
+            offset is not None and offset not in bases
             for offset in (offset_of(name, kind) for kind in (LOG, INDEX, TIME_INDEX, TXN_INDEX))
         ):
             return True

@@ -150,7 +150,7 @@ def _sim_loop() -> SimLoop:
 
 
 class SimClock:
-    """The running SimLoop's time. `wall_ms` can be set apart by `set_wall`."""
+    """The running SimLoop's time. `wall_ms` can be set apart by `correct_wall`."""
 
     def __init__(self, wall_ms: int = 1_700_000_000_000) -> None:
         self._loop = _sim_loop()
