@@ -1,8 +1,6 @@
 """Partitions at work: append, fetch, list offsets, create and delete topics; one call per request.
 
-A server will answer Kafka's requests from the same methods, so they have Kafka's shapes: bytes of
-record batches in and out.
-
+The server answers Kafka's requests from the same methods: bytes of record batches in and out.
 After an append a batch is in the page cache. It is acknowledged, and can be read, when the high
 watermark passed it: after an fsync that covers it, or at once with durability="os".
 """
@@ -11,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from millstream.log.clock import Clock
@@ -120,7 +117,6 @@ class Partitions:
         self, name: str, partitions: int, config: Mapping[str, SettingValue] | None = None
     ) -> Topic:
         """What `create_topic` would create now. Raises as it does, but for the disk."""
-        self._check_open()
         topic = new_topic(name, partitions, config)
         self._catalog.topics.check_absent(name)
         return topic
@@ -185,22 +181,6 @@ class Partitions:
         """The partition; raises UnknownTopicError."""
         self._check_open()
         return self._catalog.partition(topic_partition)
-
-    def existing(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
-        """Those of them that were not deleted, in order."""
-        found = []
-        for topic_partition in sorted(topic_partitions):
-            with suppress(UnknownTopicError):
-                found.append(self.partition(topic_partition))
-        return found
-
-    async def flush_existing(self, topic_partitions: Collection[TopicPartition]) -> None:
-        """Wait until all that those which exist hold now is durable. Raises StorageError."""
-        while True:
-            try:
-                return await self.flusher.flush(self.existing(topic_partitions))
-            except UnknownTopicError:
-                continue  # one was deleted meanwhile; the others may not be durable yet
 
     def append(self, topic_partition: TopicPartition, batch: bytes) -> AppendInfo:
         """Append a batch to the page cache. `durable` waits for it to be acknowledged.

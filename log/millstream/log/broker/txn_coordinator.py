@@ -123,9 +123,8 @@ class TransactionCoordinator:
         announced: bool = False,
         version: int | None = None,
     ) -> tuple[TopicPartition, int] | None:
-        """These partitions are about to be written to in the transaction; the first begins it. May
-        return what must be durable before the write is acknowledged: with a `version`, which
-        producers on the network have.
+        """These partitions are about to be written to in the transaction; the first begins it. With
+        a `version` (of producers on the network) returns what must be durable before the write is.
 
         Raises:
             ProducerFencedError: the producer is not the one in force.
@@ -189,16 +188,9 @@ class TransactionCoordinator:
         return self._own(transactional_id, self._end(transactional_id, prepare))
 
     async def terminate(self, transactional_id: str) -> bool:
-        """Abort the open transaction of an id, whoever has it, and fence its producer. One that is
-        being ended ends as was decided.
-
-        Returns:
-            Whether there was one to abort.
-
-        Raises:
-            UnknownTransactionalIdError: there is no such id.
-            StorageError: the disk failed.
-        """
+        """Abort the open transaction of an id, whoever has it, and fence its producer; whether
+        there was one. One that is being ended ends as was decided. Raises as
+        `Log.terminate_transaction`."""
         from .txn_admin import unknown_id  # only an operator needs it
 
         await self._when_quiet(transactional_id)
@@ -253,17 +245,10 @@ class TransactionCoordinator:
         """Where the coordinator stands."""
         from millstream.log.stats import TransactionsStats  # when it is used
 
-        return TransactionsStats(
-            len(self.table),
-            sum(each.state is TransactionState.ONGOING for each in self.table),
-            len(self._ending),
-            len(self._stuck),
-            self._committed,
-            self._aborted,
-            self._timed_out,
-            self._fenced,
-            self.expiry.expired,
-        )
+        now_open = sum(each.state is TransactionState.ONGOING for each in self.table)
+        now = len(self.table), now_open, len(self._ending), len(self._stuck)
+        counted = self._committed, self._aborted, self._timed_out, self._fenced
+        return TransactionsStats(*now, *counted, self.expiry.expired)
 
     async def close(self) -> None:
         """Let every transaction that is ending end."""
@@ -309,7 +294,7 @@ class TransactionCoordinator:
             assert known is not None  # prepare_end found its transaction complete
             return known.producer_id, known.epoch
         if prepared.state is TransactionState.PREPARE_COMMIT:
-            await self._partitions.flush_existing(prepared.partitions)
+            await self._markers.flush(prepared.partitions)
         return await self._finish(prepared)
 
     async def _finish(self, prepared: TransactionMetadata) -> tuple[int, int]:
@@ -381,7 +366,7 @@ class TransactionCoordinator:
 
     def _note_stuck(self, known: TransactionMetadata, error: BaseException) -> None:
         needed = {self._log.partition_of(known.transactional_id), *known.partitions}
-        failed = any(each.failed for each in self._partitions.existing(needed))
+        failed = any(each.failed for each in self._markers.existing(needed))
         self._stuck.note(known.transactional_id, error, needs_reopening=failed)
         self._on_deadline(self.next_deadline_ms())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 
 from millstream.log.errors import StorageError, UnknownTopicError
 from millstream.log.record import TopicPartition
+from millstream.log.storage.partition import Partition
 
 from .partitions import Partitions
 
@@ -50,7 +52,23 @@ class TransactionMarkers:
                 refused = error  # those who read the others need not wait for it
                 continue
             written.append(topic_partition)
-        await self._partitions.flush_existing(written)
+        await self.flush(written)
         if refused is not None:
             raise refused
         self._on_ended(producer_id, commit)
+
+    async def flush(self, topic_partitions: Collection[TopicPartition]) -> None:
+        """Wait until all that those which exist hold now is durable. Raises StorageError."""
+        while True:
+            try:
+                return await self._partitions.flusher.flush(self.existing(topic_partitions))
+            except UnknownTopicError:
+                continue  # one was deleted meanwhile; the others may not be durable yet
+
+    def existing(self, topic_partitions: Iterable[TopicPartition]) -> list[Partition]:
+        """Those of them that were not deleted, in order."""
+        found = []
+        for topic_partition in sorted(topic_partitions):
+            with suppress(UnknownTopicError):
+                found.append(self._partitions.partition(topic_partition))
+        return found
