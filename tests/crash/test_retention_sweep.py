@@ -92,13 +92,13 @@ def the_active_segment_is_closed_without_a_snapshot(patch: Patch) -> None:
 
 
 def a_start_removes_leftovers_without_their_producers(patch: Patch) -> None:
-    patch.setattr(loading.Loading, "_keep_producers", lambda self, offset: None)
+    patch.setattr(loading.Loading, "_keep_producers", lambda self, count: None)
 
 
 def a_start_trusts_a_snapshot_that_is_not_synced(patch: Patch) -> None:
-    def keep_producers(self: loading.Loading, offset: int) -> None:
-        if offset not in self._snapshots:
-            real(self, offset)
+    def keep_producers(self: loading.Loading, count: int) -> None:
+        if self._segments[count].base_offset not in self._snapshots:
+            real(self, count)
 
     real = loading.Loading._keep_producers
     patch.setattr(loading.Loading, "_keep_producers", keep_producers)
