@@ -99,6 +99,24 @@ def test_offsets_by_time_and_ends(address: str, topic: str) -> None:
         consumer.close()
 
 
+def test_reading_from_the_end_and_from_a_time(address: str, topic: str) -> None:
+    values = [b"%d" % number for number in range(10)]
+    written(address, topic, values, **{"batch.num.messages": 4})
+    settings = {"group.id": "none", "enable.partition.eof": True}
+    consumer = Consumer({"bootstrap.servers": address, **settings})
+    try:
+        asked = [TopicPartition(topic, 0, 1_000_006)]
+        consumer.assign(consumer.offsets_for_times(asked, timeout=10))
+        assert [each.value() for each in consumer.consume(4, 10)] == values[6:]
+        consumer.assign([TopicPartition(topic, 0, OFFSET_END)])
+        at_end = consumer.poll(10)
+        assert (at_end.error().code(), at_end.offset()) == (KafkaError._PARTITION_EOF, 10)
+        written(address, topic, [b"new"])
+        assert consumer.poll(10).value() == b"new"
+    finally:
+        consumer.close()
+
+
 def test_a_waiting_reader_is_answered_when_a_record_comes(address: str, topic: str) -> None:
     written(address, topic, [b"first"])
     settings = {"fetch.wait.max.ms": 20_000, "fetch.error.backoff.ms": 0}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import MessageSizeTooLargeError
+from kafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
 
 _numbers = itertools.count()
 
@@ -79,6 +79,36 @@ def test_offsets_by_time_and_ends(address: str, topic: str) -> None:
         found = consumer.offsets_for_times({partition: 1_000_003})[partition]
         assert (found.offset, found.timestamp) == (3, 1_000_003)
         assert consumer.offsets_for_times({partition: 2_000_000}) == {partition: None}
+    finally:
+        consumer.close()
+
+
+def test_reading_from_the_ends_and_from_a_time(address: str, topic: str) -> None:
+    values = [b"%d" % number for number in range(10)]
+    written(address, topic, values)
+    consumer, partition = consumer_of(address, topic), TopicPartition(topic, 0)
+    try:
+        consumer.seek_to_beginning(partition)
+        assert [each.value for each in itertools.islice(consumer, 10)] == values
+        found = consumer.offsets_for_times({partition: 1_000_006})[partition]
+        consumer.seek(partition, found.offset)
+        assert [each.value for each in itertools.islice(consumer, 4)] == values[6:]
+        consumer.seek(partition, 0)
+        consumer.seek_to_end(partition)
+        assert consumer.position(partition) == 10
+        written(address, topic, [b"new"])
+        assert next(consumer).value == b"new"
+    finally:
+        consumer.close()
+
+
+def test_an_offset_that_is_not_there(address: str, topic: str) -> None:
+    written(address, topic, [b"x"])
+    consumer = consumer_of(address, topic, auto_offset_reset="none")
+    try:
+        consumer.seek(TopicPartition(topic, 0), 99)
+        with pytest.raises(OffsetOutOfRangeError):
+            next(consumer)
     finally:
         consumer.close()
 

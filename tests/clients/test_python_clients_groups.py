@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import TopicPartition as KafkaPartition
+from kafka.errors import InvalidProducerEpochError, ProducerFencedError
 
 from shared.served_log import ServedLog, until
 
@@ -94,6 +95,25 @@ def test_kafka_python_transactions(served: ServedLog) -> None:
     assert read(reader, RECORDS + 2) == [*range(RECORDS), RECORDS, RECORDS + 2]
     reader.close()
     producer.close()
+
+
+def test_kafka_python_fencing(served: ServedLog) -> None:
+    filled(served, "kpf")
+    settings = {"bootstrap_servers": served.address, "transactional_id": "kpf"}
+    first, second = KafkaProducer(**settings), KafkaProducer(**settings)
+    first.init_transactions()
+    first.begin_transaction()
+    first.send("kpf", b"97", partition=0).get(15)
+    second.init_transactions()
+    with pytest.raises((ProducerFencedError, InvalidProducerEpochError)):
+        first.commit_transaction()
+    second.begin_transaction()
+    second.send("kpf", b"98", partition=0)
+    second.commit_transaction()
+    reader = consumer(served, "kpf")
+    assert read(reader, RECORDS + 1) == [*range(RECORDS), 98]
+    for each in (reader, first, second):
+        each.close()
 
 
 def test_aiokafka_groups_and_transactions(served: ServedLog) -> None:

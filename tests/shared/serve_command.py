@@ -44,4 +44,4 @@ def serving(folder: Path, *arguments: str) -> Iterator[ServeCommand]:
     finally:
         if server.process.poll() is None:
             code = server.stop()
-            assert (code, server.errors) == (0, "")
+            assert (code, server.errors) == (0, ""), (code, server.errors[:3000])
