@@ -146,6 +146,18 @@ def test_an_end_answers_the_next_epoch_and_what_is_late_is_refused() -> None:
     asyncio.run(body())
 
 
+def test_half_of_a_producers_identity_is_none() -> None:
+    async def body() -> None:
+        broker = await opened(MemoryFiles())
+        request = {"transactional_id": "x", "transaction_timeout": dt.timedelta(seconds=60)}
+        for producer_id, epoch in ((5, -1), (-1, 5)):
+            identity = {"producer_id": producer_id, "producer_epoch": epoch}
+            assert (await ask(broker, INIT, 5, **request, **identity)).error_code == 42
+        await broker.close()
+
+    asyncio.run(body())
+
+
 @pytest.mark.parametrize("clean", [True, False])
 def test_its_transaction_goes_on_after_the_server(clean: bool) -> None:
     async def body() -> None:

@@ -14,12 +14,15 @@ from .fetch import epoch_error
 
 __all__ = ["HANDLERS"]
 
+_UNSUPPORTED_VERSION = 35
 _INVALID_REQUEST = 42
 _LATEST = -1
 _EARLIEST = -2
 _MAX_TIMESTAMP = -3
 _EARLIEST_LOCAL = -4
 _LATEST_TIERED = -5
+_SINCE = {_LATEST: 1, _EARLIEST: 1, _MAX_TIMESTAMP: 7, _EARLIEST_LOCAL: 8, _LATEST_TIERED: 9}
+"""What is asked for by a number below 0 -> the version of ListOffsets that has it first."""
 _NONE: tuple[int, int] = (-1, -1)
 
 
@@ -51,6 +54,8 @@ def _listed(name: str, wanted: Any, context: Context, committed: bool) -> Fields
     code = epoch_error(wanted.current_leader_epoch)
     if code:
         return _refused(wanted, code)
+    if wanted.timestamp < 0 and context.version < _SINCE.get(wanted.timestamp, context.version + 1):
+        return _refused(wanted, _UNSUPPORTED_VERSION)
     try:
         partition = context.broker.partitions.partition(
             TopicPartition(name, wanted.partition_index)

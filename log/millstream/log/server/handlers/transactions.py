@@ -12,7 +12,7 @@ from typing import Any
 from millstream.log.broker.broker import check_not_internal
 from millstream.log.broker.txn_admin import STATE_NAMES, description, listings
 from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
-from millstream.log.errors import LogError, ProducerFencedError
+from millstream.log.errors import InvalidRequestError, LogError, ProducerFencedError
 from millstream.log.record import ProducerDescription, TopicPartition
 from millstream.log.server.handler import Context, Fields, Handler
 
@@ -34,6 +34,8 @@ def _code(error: LogError, context: Context) -> int:
 
 
 async def _init_producer_id(request: Any, context: Context) -> Fields:
+    if (request.producer_id < 0) is not (request.producer_epoch < 0):
+        raise InvalidRequestError("A producer that asks for its next epoch names id and epoch.")
     current = None
     if request.producer_id >= 0:
         current = request.producer_id, request.producer_epoch
