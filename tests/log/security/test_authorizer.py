@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +128,29 @@ def test_new_rules_hold_at_once() -> None:
     assert authorizer.allows(ANNA, HOST, READ, TOPIC, "orders")
     authorizer.set_acls([])
     assert not authorizer.allows(ANNA, HOST, READ, TOPIC, "orders")
+
+
+def test_who_asks_for_long_names_makes_it_remember_nothing() -> None:
+    authorizer = Authorizer([], allow_if_no_acl=False)
+    authorizer.set_acls([acl(pattern=PREFIXED)])
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(200):
+            assert authorizer.allows(ANNA, HOST, READ, TOPIC, f"orders{i}{'x' * 20_000}")
+            assert not authorizer.allows(ANNA, HOST, READ, GROUP, f"orders{i}{'x' * 20_000}")
+        assert tracemalloc.get_traced_memory()[0] - before < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_refusal_of_a_long_name_is_a_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    authorizer = Authorizer([], allow_if_no_acl=False)
+    with caplog.at_level("INFO", "millstream.log"):
+        assert not authorizer.allows(ANNA, HOST, READ, TOPIC, "x" * 20_000)
+    (line,) = caplog.messages
+    assert "access refused" in line
+    assert len(line) < 1000
 
 
 names = st.sampled_from(["a", "ab", "abc", "b", "*"])

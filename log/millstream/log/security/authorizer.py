@@ -27,6 +27,9 @@ from .acl import (
 __all__ = ["Authorizer"]
 
 _ANSWERS_KEPT = 10_000
+_NAME_KEPT_MAX = 255
+"""Characters of a name whose answer is kept, and of what is logged of one. Nothing that is there
+has a longer one, as a rule; a client may ask for 10,000 of 32 KB."""
 _IMPLIED_BY: dict[Operation, frozenset[Operation]] = {
     Operation.DESCRIBE: frozenset(
         {Operation.READ, Operation.WRITE, Operation.DELETE, Operation.ALTER}
@@ -66,9 +69,11 @@ class Authorizer:
         asked = (principal, host, operation, resource, name)
         answer = self._answers.get(asked)
         if answer is None:
-            if len(self._answers) >= _ANSWERS_KEPT:
-                self._answers.clear()
-            answer = self._answers[asked] = self._decide(*asked)
+            answer = self._decide(*asked)
+            if len(name) <= _NAME_KEPT_MAX:
+                if len(self._answers) >= _ANSWERS_KEPT:
+                    self._answers.clear()
+                self._answers[asked] = answer
             # Once for as long as these rules hold; and not of what is only looked for.
             if not answer and operation is not Operation.DESCRIBE:
                 event(
@@ -77,7 +82,7 @@ class Authorizer:
                     client=host,
                     operation=operation.name,
                     resource=resource.name,
-                    name=name,
+                    name=name[:_NAME_KEPT_MAX],
                 )
         return answer
 
