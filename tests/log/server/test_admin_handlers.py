@@ -455,6 +455,12 @@ def test_places_are_told_in_pages() -> None:
         assert await pages() == [
             [("a", 0, [0, 1])], [("a", 0, [2]), ("b", 0, [0])], [("b", 0, [1]), ("c", 0, [0])]
         ]  # fmt: skip
+        answer = await ask(broker, PLACES, 0, topics=[{"name": "a"}], response_partition_limit=9)
+        told = await ask(broker, 3, 12, topics=None, include_topic_authorized_operations=True)
+        assert answer.topics[0].topic_authorized_operations > 0
+        assert {each.topic_authorized_operations for each in (*answer.topics, *told.topics)} == {
+            answer.topics[0].topic_authorized_operations
+        }
         assert await pages("c", "missing", "no/name") == [
             [("c", 0, [0]), ("missing", 3, []), ("no/name", 17, [])]
         ]

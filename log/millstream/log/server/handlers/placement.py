@@ -15,6 +15,8 @@ from millstream.log.server.handler import NODE_ID, Context, Fields, Handler
 from millstream.log.storage.appending import LEADER_EPOCH
 from millstream.log.storage.partition import Partition
 
+from .metadata import TOPIC_OPERATIONS
+
 __all__ = ["HANDLERS"]
 
 _UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -122,6 +124,7 @@ def _topic(topic: Topic, numbers: Iterable[int]) -> Fields:
             }
             for number in numbers
         ],
+        "topic_authorized_operations": TOPIC_OPERATIONS,
     }
 
 
