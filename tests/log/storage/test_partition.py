@@ -121,6 +121,29 @@ def test_reading_where_there_is_nothing() -> None:
             partition.read(offset, size_bytes_max=10)
 
 
+def test_a_read_says_whether_there_is_more() -> None:
+    partition = fresh()
+    for _ in range(20):
+        partition.append(batch([b"x" * 100]), NOW_MS)
+    assert not partition.read(0, size_bytes_max=1 << 20).has_more, "nothing is readable yet"
+    flush(partition)
+    assert partition.segment_count > 1
+    assert partition.read(0, size_bytes_max=200).has_more
+    assert partition.read(0, size_bytes_max=1 << 20).has_more, "in the next segment"
+    assert not partition.read(19, size_bytes_max=1 << 20).has_more
+    assert not partition.read(20, size_bytes_max=1 << 20).has_more
+
+
+def test_only_the_offsets_are_read() -> None:
+    partition = fresh()
+    partition.append(batch([b"a", b"b"]), NOW_MS)
+    flush(partition)
+    found = partition.read(1, size_bytes_max=-1)
+    assert (found.data, found.high_watermark, found.has_more) == (b"", 2, True)
+    with pytest.raises(OffsetOutOfRangeError):
+        partition.read(3, size_bytes_max=-1)
+
+
 def test_many_small_batches_are_read_whole() -> None:
     """More than are walked through one by one: the index says where to begin."""
     partition = fresh(replace(SMALL, segment_bytes=1 << 20, index_interval_bytes=500))

@@ -69,7 +69,8 @@ class ReadablePartition:
         """Whole batches from the one that holds `offset`, all of one segment.
 
         Batches are never cut: the first may begin before `offset`, and the reader leaves those
-        records out. `size_bytes_max` bounds the bytes, except that one batch is always returned.
+        records out. `size_bytes_max` bounds the bytes, except that one batch is always returned;
+        below 0 none is, and nothing is read from the disk.
         read_uncommitted reads up to the high watermark, read_committed to the last stable offset.
 
         Raises:
@@ -90,7 +91,8 @@ class ReadablePartition:
         limit = self.last_stable_offset if committed else self.high_watermark
         data = b""
         aborted: tuple[tuple[int, int], ...] = ()
-        if offset < limit:
+        stop = offset
+        if offset < limit and size_bytes_max >= 0:
             try:
                 data, stop = self._segments.read(offset, limit, self.log_end_offset, size_bytes_max)
                 if committed:
@@ -101,7 +103,12 @@ class ReadablePartition:
             except OSError as error:
                 raise self._unreadable(error) from error
         return ReadResult(
-            data, aborted, self.high_watermark, self.last_stable_offset, self.log_start_offset
+            data,
+            aborted,
+            self.high_watermark,
+            self.last_stable_offset,
+            self.log_start_offset,
+            stop < limit,
         )
 
     def offset_for_time(self, timestamp: int) -> int | None:

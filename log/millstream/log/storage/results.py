@@ -24,7 +24,8 @@ class ReadResult(NamedTuple):
     """Whole batches as stored; the first may begin before the offset asked for.
 
     `aborted` holds (producer id, first offset) of each transaction that a read_committed reader
-    leaves out, by first offset (Fetch API v4+).
+    leaves out, by first offset (Fetch API v4+). `has_more`: behind these batches others can be read
+    already.
     """
 
     data: bytes
@@ -32,3 +33,4 @@ class ReadResult(NamedTuple):
     high_watermark: int
     last_stable_offset: int
     log_start_offset: int
+    has_more: bool
