@@ -9,24 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from shared.downloads import digest, download, kept
+
 pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).with_name("go")
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, built; what it needs is in Go's own cache after the first time."""
-    if shutil.which("go") is None:
-        pytest.skip("go is not installed")
-    built = tmp_path_factory.mktemp("go") / "clients"
-    download = ["go", "mod", "download"]
-    got = subprocess.run(download, cwd=SOURCES, capture_output=True, text=True, timeout=300)
-    if got.returncode:
-        pytest.skip(f"go cannot download the client: {got.stderr.strip()[-200:]}")
-    build = ["go", "build", "-o", str(built), "."]
-    subprocess.run(build, cwd=SOURCES, check=True, timeout=500)
-    return built
+def program() -> Path:
+    """The program, built with what go.mod and go.sum name; the sums are compared."""
+    sources = sorted(each for each in SOURCES.iterdir() if each.is_file())
+
+    def fill(folder: Path) -> None:
+        for each in sources:
+            shutil.copy(each, folder)
+        download("franz-go", ["go", "mod", "download"], cwd=folder)
+        subprocess.run(["go", "build", "-o", "clients"], cwd=folder, check=True, timeout=500)
+
+    return kept(f"franz-go-{digest(*sources)}", fill) / "clients"
 
 
 def test_franz_go(program: Path, address: str) -> None:

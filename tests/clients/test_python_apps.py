@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from shared.kafka_jars import locked
+from shared.downloads import digest, download, kept
 from shared.served_log import ServedLog, until
 
 pytestmark = pytest.mark.slow
@@ -28,19 +27,13 @@ ROUND = 100
 def python() -> str:
     """A Python with both libraries, in an environment of their own, for what they pin."""
     required = SOURCES / "requirements.txt"
-    text = required.read_bytes() + sys.version.encode()
-    digest = hashlib.sha256(text).hexdigest()[:12]
-    with locked(f"python-apps-{digest}") as folder:
-        found = folder / "venv" / "bin" / "python"
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
-            install = [found, "-m", "pip", "install", "--quiet", "-r", required]
-            got = subprocess.run(install, capture_output=True, text=True, timeout=500)
-            if got.returncode:
-                why = got.stderr.strip()[-300:]
-                pytest.skip(f"pip cannot install faust-streaming and quixstreams: {why}")
-            (folder / "complete").touch()
-    return str(found)
+
+    def fill(folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+        install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", required]
+        download("faust-streaming and quixstreams", install)
+
+    return str(kept(f"python-{digest(required, sys.version)}", fill) / "bin" / "python")
 
 
 class App:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-__all__ = ["Java", "cache_folder", "java_or_skip", "locked"]
+from shared.downloads import digest, download, kept
+
+__all__ = ["Java", "java_or_skip"]
 
 POM = Path(__file__).with_name("kafka") / "pom.xml"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -22,42 +19,14 @@ QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-Djava.awt.headless=true")
 
 
-def cache_folder() -> Path:
-    """Where what was downloaded stays: MILLSTREAM_TEST_CACHE, or a folder in ~/.cache."""
-    named = os.environ.get("MILLSTREAM_TEST_CACHE")
-    folder = Path(named) if named else Path.home() / ".cache" / "millstream-tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def locked(name: str) -> Iterator[Path]:
-    """A folder of this name in the cache, for one process at a time to fill."""
-    folder = cache_folder() / name
-    folder.mkdir(exist_ok=True)
-    with (cache_folder() / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-
-
 def _jars() -> Path:
-    """The folder of jars, downloaded if need be."""
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
-    with locked(f"kafka-{digest}") as folder:
-        done = folder / "complete"
-        if not done.exists():
-            if shutil.which("mvn") is None:
-                pytest.skip("Maven (mvn) is not installed, so Apache Kafka cannot be downloaded")
-            got = subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(POM), COPY, f"-DoutputDirectory={folder}"],
-                capture_output=True,
-                text=True,
-                timeout=500,
-            )
-            if got.returncode:
-                pytest.skip(f"Maven cannot download Apache Kafka: {got.stdout.strip()[-300:]}")
-            done.touch()
-    return folder
+    """The folder of jars, downloaded if need be. Maven compares checksums (-C)."""
+
+    def fill(folder: Path) -> None:
+        copy = ["mvn", "-q", "-B", "-C", "-f", POM, COPY, f"-DoutputDirectory={folder}"]
+        download("Apache Kafka", copy)
+
+    return kept(f"apache-kafka-{digest(POM)}", fill)
 
 
 class Java:
@@ -103,26 +72,13 @@ class Java:
 
     def compiled(self, *sources: Path) -> str:
         """A folder with the classes of these sources, compiled when they changed."""
-        text = b"".join(each.read_bytes() for each in sources)
-        digest = hashlib.sha256(text + self.jars.name.encode()).hexdigest()[:12]
-        with locked(f"java-{sources[0].stem}-{digest}") as folder:
-            if not (folder / "complete").exists():
-                subprocess.run(
-                    [
-                        "javac",
-                        "-nowarn",
-                        "-Xlint:none",
-                        "-cp",
-                        f"{self.jars}/*",
-                        "-d",
-                        str(folder),
-                        *sources,
-                    ],
-                    check=True,
-                    timeout=300,
-                )
-                (folder / "complete").touch()
-        return str(folder)
+
+        def fill(folder: Path) -> None:
+            options = ["-nowarn", "-Xlint:none", "-cp", f"{self.jars}/*", "-d", folder]
+            subprocess.run(["javac", *options, *sources], check=True, timeout=300)
+
+        of = digest(*sources, self.jars.name)
+        return str(kept(f"java-{sources[0].stem}-{of}", fill))
 
 
 def java_or_skip() -> Java:
