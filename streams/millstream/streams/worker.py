@@ -8,8 +8,9 @@ by one event loop; a batch is processed without an await, and between batches th
 
 When a commit fails because the log asks to try again or the group moved on, nothing of it happened
 or nobody knows: the transaction is aborted, all tasks are lost and opened again from what the log
-says, and the records are read again. Any other error ends the run, with everything uncommitted
-rolled back."""
+says, and the records are read again. So it is on a log over the network when the producer is
+fenced: its transaction has lasted for too long, as when the machine slept, and others have its work
+by now. Any other error ends the run, with everything uncommitted rolled back."""
 
 from __future__ import annotations
 
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from millstream.log.errors import (
     IllegalGenerationError,
     LogError,
+    ProducerFencedError,
     RebalanceInProgressError,
     UnknownMemberError,
 )
-from millstream.log.record import RecordBatch, TopicPartition
+from millstream.log.record import ConsumerGroupMetadata, RecordBatch, TopicPartition
 
 from .commit_cycle import CommitCycle
 from .global_tables import GlobalTables
@@ -76,7 +78,10 @@ _EMBEDDED_CONSUMER_CONFIG: Mapping[str, str | int] = {
 }
 _SHARED_CONSUMER_CONFIG: Mapping[str, str | int] = {
     **_CONSUMER_CONFIG,
-    "session.timeout.ms": 10_000,
+    # How soon a dead worker's partitions go to others: no sooner does a stock cluster let it be.
+    "session.timeout.ms": 6_000,
+    # How soon the living hear that partitions move, once or twice for each rebalance.
+    "heartbeat.interval.ms": 500,
 }
 _GROUP_MOVED_ON = (IllegalGenerationError, UnknownMemberError, RebalanceInProgressError)
 
@@ -128,6 +133,8 @@ class Worker:
         self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
         self._end: EndOfInput | None = None
         self._recoveries = 0
+        self._may_be_fenced = not is_embedded
+        self._refused: ConsumerGroupMetadata | None = None  # as whom the group knows it no more
         self._slice_records = WAITING_RECORDS_MAX
         self._turns = 0
 
@@ -216,7 +223,8 @@ class Worker:
             try:
                 is_over = await self._turn()
             except LogError as error:
-                if not (error.retriable or isinstance(error, _GROUP_MOVED_ON)):
+                is_fenced = self._may_be_fenced and isinstance(error, ProducerFencedError)
+                if not (error.retriable or is_fenced or isinstance(error, _GROUP_MOVED_ON)):
                     raise
                 await self._recover(error)
         await self._commit()
@@ -230,6 +238,11 @@ class Worker:
         wait_ms = self._cycle.wait_ms(self._tasks, idle_ms)
         for batch in await self._consumer.poll_batches(wait_ms):
             self._reading.accept(batch)
+        if self._refused not in (None, self._consumer.group_metadata()):
+            self._refused = None  # it is in the group again, perhaps with partitions it had before
+            await self._begin_again(
+                [tp for tp in self._consumer.assignment() if not self._tasks.has(tp)]
+            )
         await self._process_waiting()
         self._reading.pause_and_resume()
         if self._end is None:
@@ -320,8 +333,10 @@ class Worker:
         self._recoveries += 1
         if self._recoveries > RECOVERIES_MAX:
             raise error
+        is_refused = isinstance(error, _GROUP_MOVED_ON)
+        self._refused = self._consumer.group_metadata() if is_refused else None
         await self._lose_all()
-        if not isinstance(error, _GROUP_MOVED_ON):  # else the next poll brings the new assignment
+        if not is_refused:  # else polls bring the new assignment
             await self._begin_again(self._consumer.assignment())
 
     def _report(self) -> None:

@@ -171,16 +171,21 @@ class KafkaConsumer:
             [each for each in fetched.batches if (each.topic, each.partition) in current],
             {tp: at for tp, at in fetched.positions.items() if tp in current},
         )
-        if fetched.member is not None:
-            self._member = fetched.member
+        self._know(fetched.member)
         self._asked_at = asyncio.get_running_loop().time()
         for error in fetched.errors:
             raise error
 
     # A rebalance
 
+    def _know(self, member: ConsumerGroupMetadata | None) -> None:
+        """Who this consumer is. Put out of the group it is nobody, and what nobody commits in a
+        transaction the group does not check: then it stays who it was, who is refused."""
+        if member is not None and member.member_id and member.generation >= 0:
+            self._member = member
+
     async def _rebalanced(self, change: Rebalance) -> None:
-        self._member = change.member
+        self._know(change.member)
         if change.kind == "assigned":
             self._change = change
             self._reads(self._assignment.union(change.partitions))

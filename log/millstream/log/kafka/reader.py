@@ -47,7 +47,7 @@ class Rebalance:
         self,
         kind: Literal["assigned", "revoked", "lost"],
         partitions: list[TopicPartition],
-        member: ConsumerGroupMetadata,
+        member: ConsumerGroupMetadata | None,
     ) -> None:
         self.kind = kind
         self.partitions = partitions
@@ -103,6 +103,7 @@ class Reader:
         self._settings = {**settings, "error_cb": self._failed, "logger": logger}
         self._consumer: LibrdkafkaConsumer | None = None
         self._places: list[Place] = []
+        self._wanted: dict[TopicPartition, int | None] | None = None
         self._paused: set[TopicPartition] = set()
         self._starts: dict[TopicPartition, int] = {}  # where each was told to begin
         self._record_bytes = 100.0
@@ -125,6 +126,7 @@ class Reader:
     def fetch(self, timeout_s: float, paused: Collection[TopicPartition], limit: int) -> Fetched:
         """Up to `limit` records, but no more than about a fetch's bytes; waits for the first."""
         consumer = self._opened
+        self._read_wanted(consumer)
         self._resume(paused)
         end = time.monotonic() + timeout_s
         with raised_as_ours(self._what):
@@ -192,6 +194,7 @@ class Reader:
     def subscribe(self, topics: list[str]) -> None:
         """Take part in the group."""
         self._is_subscribed = True
+        self._wanted = None
         with raised_as_ours(self._what):
             self._opened.subscribe(
                 topics,
@@ -211,13 +214,27 @@ class Reader:
                 consumer.consume(1, _WAIT_SLICE_S)
 
     def assign(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Read exactly these, those that are new from the given offsets."""
-        consumer = self._opened
-        now = {TopicPartition(at.topic, at.partition) for at in self._places}
-        added = [Place(*tp, offset) for tp, offset in starts.items() if tp not in now]
-        gone = [Place(*tp) for tp in now.difference(starts)]
+        """Read exactly these from the next fetch on, those that are new from the given offsets.
+
+        Until then seeks only change these offsets. For librdkafka must not be told to seek while it
+        looks for where to begin: it sometimes begins there all the same, after the seek.
+        """
+        before = self._wanted
+        if before is None:
+            before = {TopicPartition(at.topic, at.partition): None for at in self._places}
+        self._wanted = {tp: before.get(tp, start) for tp, start in starts.items()}
         self._seeks += 1
-        self._paused.intersection_update(starts)
+
+    def _read_wanted(self, consumer: LibrdkafkaConsumer) -> None:
+        if self._wanted is None:
+            return
+        wanted, self._wanted = self._wanted, None
+        now = {TopicPartition(at.topic, at.partition) for at in self._places}
+        starts = {tp: start for tp, start in wanted.items() if start is not None}
+        added = [Place(*tp, start) for tp, start in starts.items()]
+        kept = wanted.keys() - starts.keys()
+        gone = [Place(*tp) for tp in now - kept]
+        self._paused &= kept
         with raised_as_ours(self._what):
             if not now:
                 consumer.assign(added)
@@ -226,11 +243,15 @@ class Reader:
                     consumer.incremental_unassign(gone)
                 if added:
                     consumer.incremental_assign(added)
-        self._places = [Place(*tp) for tp in starts]
-        self._starts = {tp: self._starts.get(tp, start) for tp, start in starts.items()}
+        self._places = [Place(*tp) for tp in wanted]
+        self._starts = {tp: start for tp, start in self._starts.items() if tp in kept} | starts
 
     def seek(self, partition: TopicPartition, offset: int) -> int:
         """Go on at `offset`; answers the number of this seek."""
+        self._seeks += 1
+        if self._wanted is not None and self._wanted.get(partition) is not None:
+            self._wanted[partition] = offset
+            return self._seeks
         with raised_as_ours(f"Partition {partition}"):
             try:
                 self._opened.seek(Place(*partition, offset))
@@ -239,7 +260,6 @@ class Reader:
                     raise
                 self._begin_again(partition, offset)
         self._starts[partition] = offset
-        self._seeks += 1
         return self._seeks
 
     def _begin_again(self, partition: TopicPartition, offset: int) -> None:
@@ -312,7 +332,7 @@ class Reader:
 
     def _told(self, kind: Literal["assigned", "revoked", "lost"], places: list[Place]) -> Rebalance:
         partitions = sorted(TopicPartition(at.topic, at.partition) for at in places)
-        change = Rebalance(kind, partitions, self._member() or ConsumerGroupMetadata(""))
+        change = Rebalance(kind, partitions, self._member())
         if not self._is_closing:
             self._tell(change)
             self._thread.serve_until(change.is_over)
