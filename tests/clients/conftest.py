@@ -8,9 +8,12 @@ import pytest
 
 from shared.serve_command import serving
 
+FENCED = "transaction aborted .* reason=.another producer took over.$"
+
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """HOST:PORT of a server."""
-    with serving(tmp_path_factory.mktemp("served"), "--config", "num.partitions=2") as server:
+    folder = tmp_path_factory.mktemp("served")
+    with serving(folder, "--config", "num.partitions=2", says=FENCED) as server:
         yield server.address

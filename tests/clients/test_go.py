@@ -39,8 +39,17 @@ def test_franz_go(program: Path, address: str) -> None:
         "copies": 38,
         "sent": 100,
         "read": 100,
+        "positions": {
+            "beginning": [*"01234"],
+            "offset": [*"234"],
+            "time": [*"34"],
+            "end": ["4"],  # one back from there
+        },
+        "shares": [3, 1, 2, 3],
         "committed": True,
         "aborted": False,
+        "fenced": 90,
+        "errors": [10, 17, 1],
         "altered": 0,
         "config": ["600000", "DYNAMIC_TOPIC_CONFIG"],
         "partitions": 0,

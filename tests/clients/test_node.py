@@ -15,6 +15,12 @@ from shared.downloads import digest, download, kept
 pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).with_name("node")
+POSITIONS = {
+    "beginning": [*"01234"],
+    "offset": [*"234"],
+    "time": [*"34"],
+    "end": ["5"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +62,16 @@ def test_kafkajs(clients: Path, address: str) -> None:
         "created": True,
         "createdAgain": False,
         "copies": 38,
-        "sent": 60,
-        "read": 60,
+        "sent": 30,  # with each compression
+        "read": 30,
         "value": "N/js",
+        "positions": POSITIONS,
+        "shares": [3, [1, 2], 3],
+        "fenced": 47,
         "committed": ["committed/tx"],
         "txOffset": "5",
+        "tooLarge": 10,
+        "nowhere": 17,
         "altered": 0,
         # AlterConfigs replaces: retention.ms, which was set, has its default again
         "configs": ["600000", "604800000", "delete"],
@@ -83,9 +94,16 @@ def test_platformatic(clients: Path, address: str) -> None:
         "created": ["platformatic", 3, 1],
         "again": 36,
         "copies": 38,
-        "sent": 80,
-        "read": 80,
+        "sent": 20,  # with each compression
+        "read": 20,
         "value": "N/js",
+        "positions": POSITIONS,
+        "shares": [3, [1, 2], 3],
+        "claims": 90,
+        "fenced": 90,
+        "transactions": ["committed", "successor"],
+        "tooLarge": 10,
+        "nowhere": 17,
         "configs": [["cleanup.policy", "delete", 5], ["segment.ms", "600000", 1]],
         "badConfig": 40,
         "partitions": 4,

@@ -51,6 +51,111 @@ func read(ctx context.Context, count int, options ...kgo.Opt) []string {
 	return values
 }
 
+// positions reads a partition of its own from its beginning, an offset, a time and its end, up to
+// the record that comes last.
+func positions(ctx context.Context) map[string][]string {
+	const topic = "franz-places"
+	producer := client(kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.AllowAutoTopicCreation())
+	defer producer.Close()
+	write := func(number int) {
+		record := kgo.StringRecord(fmt.Sprint(number))
+		record.Timestamp = time.UnixMilli(1_000_000 + int64(number))
+		must(0, producer.ProduceSync(ctx, record).FirstErr())
+	}
+	for number := 0; number < 5; number++ {
+		write(number)
+	}
+	found := map[string][]string{}
+	for name, offset := range map[string]kgo.Offset{
+		"beginning": kgo.NewOffset().AtStart(), "offset": kgo.NewOffset().At(2),
+		"time": kgo.NewOffset().AfterMilli(1_000_003), "end": kgo.NewOffset().AtEnd().Relative(-1),
+	} {
+		consumer := client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: offset}}))
+		for len(found[name]) == 0 || found[name][len(found[name])-1] != "4" {
+			fetches := consumer.PollFetches(ctx)
+			if err := fetches.Err0(); err != nil {
+				panic(err)
+			}
+			fetches.EachRecord(func(record *kgo.Record) {
+				found[name] = append(found[name], string(record.Value))
+			})
+		}
+		consumer.Close()
+	}
+	return found
+}
+
+// shares has a member alone in its group, then beside another one, then alone again.
+func shares(ctx context.Context) []int {
+	member := func() (*kgo.Client, chan int) {
+		count, counts := 0, make(chan int, 100)
+		change := func(sign int) func(context.Context, *kgo.Client, map[string][]int32) {
+			return func(_ context.Context, _ *kgo.Client, changed map[string][]int32) {
+				count += sign * len(changed[topic])
+				counts <- count
+			}
+		}
+		return client(kgo.ConsumerGroup("franz-sharing"), kgo.ConsumeTopics(topic),
+			kgo.HeartbeatInterval(100*time.Millisecond), kgo.OnPartitionsAssigned(change(1)),
+			kgo.OnPartitionsRevoked(change(-1)), kgo.OnPartitionsLost(change(-1))), counts
+	}
+	until := func(counts chan int, wanted int) int {
+		for {
+			select {
+			case <-ctx.Done():
+				panic("its share did not become what it should")
+			case count := <-counts:
+				if count == wanted {
+					return count
+				}
+			}
+		}
+	}
+	first, ofFirst := member()
+	found := []int{until(ofFirst, 3)}
+	second, ofSecond := member()
+	ofTwo := until(ofSecond, 1)
+	found = append(found, ofTwo, until(ofFirst, 3-ofTwo))
+	second.Close()
+	found = append(found, until(ofFirst, 3))
+	first.Close()
+	return found
+}
+
+// fenced opens a second producer of a transactional id; what the first one is told at its end.
+func fenced(ctx context.Context) int16 {
+	open := func() *kgo.Client {
+		return client(kgo.TransactionalID("franz-fenced"), kgo.DefaultProduceTopic(topic))
+	}
+	first, second := open(), open()
+	defer first.Close()
+	defer second.Close()
+	must(0, first.BeginTransaction())
+	must(0, first.ProduceSync(ctx, kgo.StringRecord("of a zombie")).FirstErr())
+	must(0, second.BeginTransaction())
+	must(0, second.ProduceSync(ctx, kgo.StringRecord("of its successor")).FirstErr())
+	told := code(first.EndTransaction(ctx, kgo.TryCommit))
+	must(0, second.EndTransaction(ctx, kgo.TryCommit))
+	return told
+}
+
+// failures are what it is told of a record too large, a topic that cannot be, and an offset that is
+// not there.
+func failures(ctx context.Context) []int16 {
+	producer := client(kgo.ProducerBatchMaxBytes(3_000_000), kgo.AllowAutoTopicCreation(),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
+	defer producer.Close()
+	large := &kgo.Record{Topic: topic, Value: make([]byte, 2_000_000)}
+	nowhere := &kgo.Record{Topic: "a/b", Value: []byte("x")}
+	found := []int16{code(producer.ProduceSync(ctx, large).FirstErr()),
+		code(producer.ProduceSync(ctx, nowhere).FirstErr())}
+	consumer := client(kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(1_000_000)}}))
+	defer consumer.Close()
+	return append(found, code(consumer.PollFetches(ctx).Errors()[0].Err))
+}
+
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
@@ -82,6 +187,9 @@ func main() {
 	}
 	seen["sent"], seen["read"] = sent, len(distinct)
 
+	seen["positions"] = positions(ctx)
+	seen["shares"] = shares(ctx)
+
 	transactional := client(kgo.TransactionalID("franz-tx"), kgo.DefaultProduceTopic(topic))
 	for _, value := range []string{"aborted", "committed"} {
 		must(0, transactional.BeginTransaction())
@@ -94,6 +202,8 @@ func main() {
 		ended[value] = true
 	}
 	seen["committed"], seen["aborted"] = ended["committed"], ended["aborted"]
+	seen["fenced"] = fenced(ctx)
+	seen["errors"] = failures(ctx)
 
 	value := "600000"
 	altered := must(admin.AlterTopicConfigs(ctx,
