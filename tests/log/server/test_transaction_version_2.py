@@ -16,7 +16,7 @@ from millstream.log.format.codec import encode_batch
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import ask
 
-OLD_EPOCH, NOT_IN_TRANSACTION, FENCED = 47, 48, 90
+OUT_OF_ORDER, OLD_EPOCH, NOT_IN_TRANSACTION, FENCED = 45, 47, 48, 90
 PRODUCE, INIT, ADD_PARTITIONS, END, COMMIT_OFFSETS = 0, 22, 24, 26, 28
 
 
@@ -106,13 +106,16 @@ def test_the_server_says_that_it_knows_transactions_of_version_2() -> None:
     async def body() -> None:
         broker = await opened(MemoryFiles())
         software = {"client_software_name": "c", "client_software_version": "1"}
-        for version, supported in ((3, []), (4, [("transaction.version", 0, 2)])):
+        features = [("group.version", 0, 1), ("transaction.version", 0, 2)]
+        for version, supported in ((3, []), (4, features)):
             told = await ask(broker, 18, version, **software)
             assert [
                 (each.name, each.min_version, each.max_version) for each in told.supported_features
             ] == supported
-            (feature,) = told.finalized_features
-            assert (feature.name, feature.max_version_level) == ("transaction.version", 2)
+            assert [(each.name, each.max_version_level) for each in told.finalized_features] == [
+                ("group.version", 1),
+                ("transaction.version", 2),
+            ]
             assert told.finalized_features_epoch == 0
         await broker.close()
 
@@ -141,6 +144,26 @@ def test_an_end_answers_the_next_epoch_and_what_is_late_is_refused() -> None:
         one.epoch = nothing.producer_epoch
         assert (await one.end(committed=True)).error_code == NOT_IN_TRANSACTION
         assert (await one.end(committed=True, epoch=one.epoch - 2)).error_code == FENCED
+        await broker.close()
+
+    asyncio.run(body())
+
+
+def test_what_a_partition_lost_of_a_transaction_is_missed() -> None:
+    async def body() -> None:
+        broker = await opened(MemoryFiles())
+        one = await client(broker)
+        assert await one.produce(1) == OUT_OF_ORDER, "where is the first?"
+        assert await one.produce(0) == 0
+        assert await one.produce(1) == 0
+        await broker.delete_topic("t")
+        await broker.create_topic("t", 1)
+        assert await one.produce(2) == OUT_OF_ORDER, "the topic is another one"
+        one.epoch = (await one.end(committed=False)).producer_epoch
+        assert await one.produce(0) == 0
+        assert await one.produce(1, epoch=one.epoch - 1) == OLD_EPOCH
+        assert (await one.end(committed=True)).error_code == 0
+        assert broker.partitions.end_offset(TopicPartition("t", 0), "read_committed") == 3
         await broker.close()
 
     asyncio.run(body())

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock, sleep_until
 from millstream.log.config import CONSUMER_OFFSETS, INTERNAL_TOPICS, BrokerConfig, Durability
-from millstream.log.errors import InvalidTopicError, InvalidTxnStateError, LogError
+from millstream.log.errors import (
+    InvalidTopicError,
+    InvalidTxnStateError,
+    LogError,
+    OutOfOrderSequenceError,
+)
 from millstream.log.format.header import ATTRIBUTE_TRANSACTIONAL, HEADER_SIZE_BYTES
 from millstream.log.limits import TIMED_WORK_RETRY_MS
 from millstream.log.record import TopicPartition
@@ -39,16 +44,18 @@ from .producer_ids import ProducerIds
 from .to_the_end import in_background, stopped, to_the_end
 from .topics import Topic
 from .txn_coordinator import TransactionCoordinator
+from .txn_records import BY_PRODUCER
 
 if TYPE_CHECKING:
     from millstream.log.security.store import SecurityStore
+    from millstream.log.server.server import Server
 
 __all__ = ["Broker", "check_not_internal"]
 
 logger = logging.getLogger("millstream.log")
 
 _ATTRIBUTES_LOW_BYTE = 22  # of a record batch
-_PRODUCER = struct.Struct(">qh")  # producer id and epoch
+_PRODUCER = struct.Struct(">qhi")  # producer id, epoch and sequence
 _PRODUCER_POSITION = 43
 _FREED_MEMORY_KEPT_BYTES = 16 << 20
 
@@ -69,6 +76,7 @@ class Broker:
         self.config = config
         self.clock = clock
         self.folder = folder
+        self.servers: set[Server] = set()  # those that serve it now
         self._files = files
         self.partitions = Partitions(catalog, threads, config=config, clock=clock)
         self.transactions = TransactionCoordinator(
@@ -185,7 +193,8 @@ class Broker:
         Raises:
             ProducerFencedError, ConcurrentTransactionsError, InvalidTopicError,
             UnknownTopicError: it may not. InvalidTxnStateError: nor a transactional batch without
-            an id, or one for a partition its producer had to announce.
+            an id, or one for a partition its producer had to announce. OutOfOrderSequenceError:
+            what came before it in the transaction is not in the partition any more.
         """
         check_not_internal(topic_partition.topic)
         if (
@@ -197,11 +206,22 @@ class Broker:
                     f"Partition {topic_partition}: a transactional batch that names no "
                     "transactional id. Nobody could end its transaction."
                 )
-            self.partitions.partition(topic_partition)
-            producer_id, epoch = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
-            return self.transactions.add_partitions(
+            partition = self.partitions.partition(topic_partition)
+            producer_id, epoch, sequence = _PRODUCER.unpack_from(batch, _PRODUCER_POSITION)
+            joined = self.transactions.add_partitions(
                 transactional_id, producer_id, epoch, (topic_partition,), version=version
             )
+            if (
+                version == BY_PRODUCER
+                and sequence
+                and not partition.next_sequence(producer_id, epoch)
+            ):  # each of its transactions begins at 0 (KIP-890)
+                raise OutOfOrderSequenceError(
+                    f"Partition {topic_partition}, producer id {producer_id}: sequence {sequence} "
+                    f"of epoch {epoch}, and nothing of this transaction is there. What was written "
+                    "before is gone, maybe with its topic: abort the transaction."
+                )
+            return joined
         return None
 
     async def produce(
