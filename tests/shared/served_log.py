@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,8 +24,9 @@ SETTINGS = {
 class ServedLog:
     """Enter it to start it. Started again it has the address it had."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, object] | None = None) -> None:
         self.folder = folder
+        self._settings = {**SETTINGS, **(config or {})}
         self.address = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
 
@@ -34,7 +35,7 @@ class ServedLog:
             [
                 *(sys.executable, "-c", "from millstream.cli.main import main; main()", "serve"),
                 *("--data", str(self.folder), "--listen", self.address),
-                *(f"--config={name}={value}" for name, value in SETTINGS.items()),
+                *(f"--config={name}={value}" for name, value in self._settings.items()),
             ],
             stdout=subprocess.PIPE,
             text=True,

@@ -197,6 +197,19 @@ class BrokerConfig(SecurityConfig):
     )
     group_max_session_timeout_ms: int = setting(1_800_000, "Milliseconds.", minimum=1)
     group_max_size: int = setting(INT32_MAX, "Members of one group.", minimum=1)
+    group_consumer_heartbeat_interval_ms: int = setting(
+        5_000,
+        "Milliseconds between heartbeats of members with group.protocol=consumer.",
+        minimum=1,
+    )
+    group_consumer_max_size: int = setting(
+        INT32_MAX, "Members with group.protocol=consumer in one group.", minimum=1
+    )
+    group_consumer_session_timeout_ms: int = setting(
+        45_000,
+        "Milliseconds a member with group.protocol=consumer may be silent.",
+        minimum=1,
+    )
     group_min_session_timeout_ms: int = setting(6_000, "Milliseconds.", minimum=1)
     log_cleaner_backoff_ms: int = setting(
         15_000, "Milliseconds between two looks for something to compact.", minimum=1

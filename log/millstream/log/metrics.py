@@ -218,7 +218,9 @@ def _broker_lines(broker: Broker) -> Iterator[str]:
 def _group_lines(broker: Broker) -> Iterator[str]:
     groups = broker.groups.stats()
     yield from metric_text(GROUPS, [((state,), count) for state, count in groups.by_state.items()])
-    yield from metric_text(MEMBERS, [((each.name,), len(each.members)) for each in broker.groups])
+    members = [((each.name,), len(each.members)) for each in broker.groups]
+    members += [((each.name,), len(each.members)) for each in broker.groups.modern]
+    yield from metric_text(MEMBERS, members)
     yield from _single(REBALANCES, groups.rebalances)
     stable = {each.topic_partition: each.last_stable_offset for each in broker.partitions}
     offsets: list[Sample] = []

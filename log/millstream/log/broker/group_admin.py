@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from millstream.log.errors import CorruptRecordError, UnknownMemberError
+from millstream.log.errors import CorruptRecordError
 from millstream.log.record import (
     GroupDescription,
     GroupListing,
@@ -14,10 +15,15 @@ from millstream.log.record import (
 
 from .consumer_protocol import decode_assignment
 from .group_coordinator import GroupCoordinator
-from .group_fencing import no_group
+from .group_fencing import no_group, no_instance
 from .group_values import CONSUMER, GroupState
 from .groups import Group
+from .modern_group import ModernGroup
+from .modern_values import Place
 from .offset_coordinator import OffsetCoordinator
+
+if TYPE_CHECKING:
+    from .broker import Broker
 
 __all__ = ["describe_group", "list_groups", "remove_members"]
 
@@ -32,20 +38,23 @@ def list_groups(groups: GroupCoordinator, offsets: OffsetCoordinator) -> list[Gr
     }
     for group in groups:
         found[group.name] = GroupListing(group.name, group.state.value, group.protocol_type)
+    for modern in groups.modern:
+        found[modern.name] = GroupListing(modern.name, modern.state, CONSUMER)
     return [found[name] for name in sorted(found)]
 
 
-def describe_group(
-    groups: GroupCoordinator, offsets: OffsetCoordinator, name: str
-) -> GroupDescription:
+def describe_group(broker: Broker, name: str) -> GroupDescription:
     """One group, its members and what they were given.
 
     Raises:
         UnknownGroupError: nobody joined it, and it committed nothing.
     """
-    group = groups.get(name)
+    modern = broker.groups.modern.get(name)
+    if modern is not None:
+        return _modern_description(broker, modern)
+    group = broker.groups.get(name)
     if group is None:
-        if not offsets.of_group(name):
+        if not broker.offsets.of_group(name):
             raise no_group(name)
         return GroupDescription(name, GroupState.EMPTY.value, "", "", 0, "", ())
     return GroupDescription(
@@ -67,6 +76,26 @@ def describe_group(
     )
 
 
+def _modern_description(broker: Broker, group: ModernGroup) -> GroupDescription:
+    members = tuple(
+        MemberDescription(
+            each.member_id, each.instance_id, each.client_id, _named(broker, each.assigned)
+        )
+        for each in group.members.values()
+    )
+    assignor = group.assignor if members else ""
+    return GroupDescription(group.name, group.state, CONSUMER, assignor, group.epoch, "", members)
+
+
+def _named(broker: Broker, places: Collection[Place]) -> tuple[TopicPartition, ...]:
+    found = []
+    for topic_id, number in places:
+        topic = broker.partitions.topic_with_id(topic_id)
+        if topic is not None:
+            found.append(TopicPartition(topic.name, number))
+    return tuple(sorted(found))
+
+
 def remove_members(
     groups: GroupCoordinator,
     offsets: OffsetCoordinator,
@@ -78,6 +107,9 @@ def remove_members(
     Raises:
         UnknownGroupError, UnknownMemberError: nobody was taken out.
     """
+    if groups.modern.get(name) is not None:
+        groups.modern.remove_members(name, group_instance_ids)
+        return
     group = groups.get(name)
     if group is None:
         if not offsets.of_group(name) or group_instance_ids:
@@ -94,10 +126,7 @@ def remove_members(
 def _member_of(group: Group, group_instance_id: str) -> str:
     member_id = group.member_of_instance(group_instance_id)
     if member_id is None:
-        raise UnknownMemberError(
-            f"Group {group.name} has no member with group.instance.id={group_instance_id}. "
-            "log.describe_group() shows its members."
-        )
+        raise no_instance(group.name, group_instance_id)
     return member_id
 
 

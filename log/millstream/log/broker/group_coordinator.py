@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
 from millstream.log.errors import (
-    GroupMaxSizeReachedError,
     GroupNotEmptyError,
-    InvalidSessionTimeoutError,
     LogError,
     MemberIdRequiredError,
 )
@@ -26,11 +24,14 @@ from millstream.log.events import event
 from millstream.log.ids import random_id
 from millstream.log.record import ConsumerGroupMetadata
 
+from .group_admission import check_empty_for_classic, check_session_timeout, check_size
 from .group_fencing import fenced, rebalancing, unknown
 from .group_records import group_record, restored_group
 from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
 from .groups import Group
 from .internal_topic import InternalTopic
+from .modern_coordinator import ModernCoordinator
+from .modern_values import no_modern_group
 from .offset_records import GroupRecord, encode_group_key, encode_group_value
 from .primitives import check_string
 
@@ -65,6 +66,10 @@ class GroupCoordinator:
         self._waiting: dict[str, asyncio.Future[JoinResult | SyncResult]] = {}  # by member id
         self._on_rebalance: dict[str, Callable[[], None]] = {}  # by member id
         self._rebalances = 0
+        self._displaced: dict[str, list[bytes]] = {}  # keys of what groups of KIP-848 had written
+        self.modern = ModernCoordinator(
+            topic, config, clock, make_way=self._make_way, on_deadline=on_deadline
+        )
 
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
@@ -114,12 +119,12 @@ class GroupCoordinator:
                 session.timeout.ms, the size of the group or the assignors do not suit.
         """
         check_string("Group", name)
-        self._check_session_timeout(request)
+        check_session_timeout(self._config, request)
         await self.prepare()
-        group = self._groups.get(name) or self._new_group(name, 0)
+        group = self._groups.get(name) or self._first_group(name)
         is_new = not request.member_id
         former = group.member_of_instance(request.group_instance_id)
-        self._check_size(group, request.member_id or former)
+        check_size(self._config, group, request.member_id or former)
         if is_new:
             prefix = request.group_instance_id or request.client_id
             request = request._replace(member_id=f"{prefix}-{random_id()}")
@@ -221,6 +226,7 @@ class GroupCoordinator:
 
     def let_time_pass(self, now_ms: int) -> None:
         """End the sessions of silent members, and rebalances that waited long enough."""
+        self.modern.let_time_pass(now_ms)
         for group in list(self._groups.values()):
             before = dict(group.members)
             group.let_time_pass(now_ms)
@@ -238,6 +244,7 @@ class GroupCoordinator:
     def next_deadline_ms(self) -> int | None:
         """Monotonic time at which `let_time_pass` has something to do."""
         deadlines = [group.next_deadline_ms() for group in self._groups.values()]
+        deadlines.append(self.modern.next_deadline_ms())
         return min((each for each in deadlines if each is not None), default=None)
 
     def check_commit(self, member: ConsumerGroupMetadata, *, transactional: bool) -> None:
@@ -247,6 +254,8 @@ class GroupCoordinator:
             UnknownMemberError, IllegalGenerationError, FencedInstanceIdError,
             RebalanceInProgressError: it may not.
         """
+        if self.modern.check_commit(member, transactional=transactional):
+            return
         group = self._groups.get(member.group)
         if group is not None:
             group.check_commit(
@@ -261,30 +270,49 @@ class GroupCoordinator:
 
     def check_empty(self, name: str) -> None:
         """Raises GroupNotEmptyError when the group has members."""
+        self.modern.check_empty(name)
         group = self._groups.get(name)
         if group is not None and group.members:
             raise GroupNotEmptyError(
                 f"Group {name} has {len(group.members)} members. Close its consumers first."
             )
 
-    def forget(self, name: str) -> bool:
-        """Drop a group without members; False when it was not known."""
+    def forget(self, name: str) -> list[bytes]:
+        """Drop a group without members; returns the keys of what it had written."""
         group = self._groups.pop(name, None)
-        if group is not None:
-            group.delete()
-            self._states.pop(name, None)
-        return group is not None
+        if group is None:
+            return self.modern.forget(name)
+        group.delete()
+        self._states.pop(name, None)
+        return [encode_group_key(name), *self._displaced.pop(name, [])]
+
+    def _make_way(self, name: str) -> list[bytes]:
+        group = self._groups.get(name)
+        if group is None:
+            return []
+        if group.size():
+            raise no_modern_group(name)
+        return self.forget(name)
+
+    def _first_group(self, name: str) -> Group:
+        """A group that nobody joined before, or only members of the other protocol."""
+        modern = self.modern.get(name)
+        if modern is not None:
+            check_empty_for_classic(modern)
+            self._displaced[name] = self.modern.forget(name)
+            return self._new_group(name, modern.epoch)
+        return self._new_group(name, 0)
 
     def stats(self) -> GroupsStats:
         """Where the groups stand."""
         from millstream.log.stats import GroupsStats  # when it is used
 
-        groups = self._groups.values()
+        groups, modern = self._groups.values(), list(self.modern)
         return GroupsStats(
-            len(groups),
-            sum(len(each.members) for each in groups),
-            Counter(each.state.value for each in groups),
-            self._rebalances,
+            len(groups) + len(modern),
+            sum(len(each.members) for each in groups) + sum(len(each.members) for each in modern),
+            Counter([each.state.value for each in groups] + [each.state for each in modern]),
+            self._rebalances + self.modern.rebalances,
         )
 
     def _new_group(self, name: str, generation: int) -> Group:
@@ -301,33 +329,13 @@ class GroupCoordinator:
             raise unknown(name, member_id)
         return group
 
-    def _check_session_timeout(self, request: JoinRequest) -> None:
-        low, high = (
-            self._config.group_min_session_timeout_ms,
-            self._config.group_max_session_timeout_ms,
-        )
-        if not low <= request.session_timeout_ms <= high:
-            raise InvalidSessionTimeoutError(
-                f"session.timeout.ms is {request.session_timeout_ms}; it can be "
-                f"group.min.session.timeout.ms={low} to group.max.session.timeout.ms={high}."
-            )
-
-    def _check_size(self, group: Group, member_id: str | None) -> None:
-        most = self._config.group_max_size
-        known = member_id is not None and (
-            member_id in group.members or group.is_expected(member_id)
-        )
-        if not known and group.size() >= most:
-            raise GroupMaxSizeReachedError(
-                f"Group {group.name} has group.max.size={most} members already. Raise it, or use "
-                "fewer consumers."
-            )
-
     def _write_group(self, group: Group) -> None:
         """Its fsync rides along with the next commit: it only keeps generations from repeating."""
         where = self._topic.partition_of(group.name)
-        value = encode_group_value(group_record(group))
-        self._topic.append(where, [encode_group_key(group.name)], [value])
+        gone = self._displaced.get(group.name, [])
+        values = [encode_group_value(group_record(group)), *([None] * len(gone))]
+        self._topic.append(where, [encode_group_key(group.name), *gone], values)
+        self._displaced.pop(group.name, None)
 
     async def _reply(self, group: Group, member_id: str) -> JoinResult | SyncResult:
         """Wait for the answer to this member. One that stops waiting leaves the group alone: its

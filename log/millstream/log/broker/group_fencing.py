@@ -10,7 +10,7 @@ from millstream.log.errors import (
     UnknownMemberError,
 )
 
-__all__ = ["fenced", "no_group", "outdated", "rebalancing", "unknown"]
+__all__ = ["fenced", "no_group", "no_instance", "outdated", "rebalancing", "unknown"]
 
 
 def fenced(group: str, member_id: str, group_instance_id: str | None) -> FencedInstanceIdError:
@@ -35,6 +35,14 @@ def no_group(group: str) -> UnknownGroupError:
     return UnknownGroupError(
         f"Group {group} does not exist; log.groups() and `millstream groups list` name those "
         "there are."
+    )
+
+
+def no_instance(group: str, group_instance_id: str) -> UnknownMemberError:
+    """There is no such static member."""
+    return UnknownMemberError(
+        f"Group {group} has no member with group.instance.id={group_instance_id}. "
+        "log.describe_group() shows its members."
     )
 
 

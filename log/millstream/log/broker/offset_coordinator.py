@@ -26,10 +26,9 @@ from .group_coordinator import GroupCoordinator
 from .group_fencing import no_group
 from .group_values import CONSUMER, GroupState
 from .internal_topic import InternalTopic
-from .offset_expiry import expired_offsets, subscribed_topics
+from .offset_expiry import expired_of_modern, expired_offsets, subscribed_topics
 from .offset_records import (
     OffsetKey,
-    encode_group_key,
     encode_offset_key,
     encode_offset_value,
 )
@@ -83,6 +82,8 @@ class OffsetCoordinator:
                 loader.add(header, columns)
             for name, record in loader.finish(self._offsets).items():
                 self._groups.restore(name, record)
+            for name, rows in loader.modern.items():
+                self._groups.modern.restore(name, rows)
 
     async def commit(
         self, member: ConsumerGroupMetadata, offsets: Mapping[TopicPartition, OffsetAndMetadata]
@@ -206,29 +207,25 @@ class OffsetCoordinator:
         """Forget a group and its offsets. Raises GroupNotEmptyError."""
         await self._topic.create_if_missing()
         self._groups.check_empty(group)
-        with_group = self._groups.forget(group)
-        await self._forget([(group, self._everything_of(group), with_group)])
+        keys = self._groups.forget(group)
+        await self._forget([(group, self._everything_of(group), keys)])
 
     async def delete_offsets(self, group: str, partitions: Collection[TopicPartition]) -> None:
         """Forget what a group committed for these partitions; see `Log.delete_group_offsets`."""
-        known = self._groups.get(group)
-        if known is None and not self._offsets.of_group(group):
+        known, modern = self._groups.get(group), self._groups.modern.get(group)
+        if known is None and modern is None and not self._offsets.of_group(group):
             raise no_group(group)
+        if modern is not None:
+            _check_unread(group, modern.subscribed_topics(), partitions)
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:
                 raise GroupNotEmptyError(
                     f"Group {group} has {len(known.members)} members. Close them first."
                 )
-            topics = subscribed_topics(known)
-            for each in partitions:
-                if topics is None or each.topic in topics:
-                    raise GroupSubscribedToTopicError(
-                        f"Group {group}: members read topic {each.topic}. Close them, or subscribe "
-                        "them to others, first."
-                    )
+            _check_unread(group, subscribed_topics(known), partitions)
         await self._topic.create_if_missing()
         known_partitions = self._everything_of(group).intersection(partitions)
-        await self._forget([(group, known_partitions, False)])
+        await self._forget([(group, known_partitions, [])])
 
     def _everything_of(self, group: str) -> set[TopicPartition]:
         return self._offsets.undecided_of(group).union(self._offsets.of_group(group))
@@ -247,24 +244,26 @@ class OffsetCoordinator:
         self._expiry_due_ms = now_ms + self._config.offsets_retention_check_interval_ms
         wall_ms = self._clock.wall_ms()
         retention_ms = self._config.offsets_retention_minutes * 60_000
-        gone: list[tuple[str, set[TopicPartition], bool]] = []
-        for name in sorted({*self._offsets.groups(), *(each.name for each in self._groups)}):
+        gone: list[tuple[str, set[TopicPartition], list[bytes]]] = []
+        names = {*self._offsets.groups(), *(each.name for each in self._groups)}
+        names.update(each.name for each in self._groups.modern)
+        for name in sorted(names):
             group, times = self._groups.get(name), self._offsets.times(name)
+            modern = self._groups.modern.get(name)
             undecided = self._offsets.undecided_of(name)
-            old = set(expired_offsets(group, times, wall_ms, retention_ms)) - undecided
-            with_group = (
-                group is not None
-                and group.state is GroupState.EMPTY
-                and not group.size()
-                and not undecided
-                and len(old) == len(times)
-            )
+            if modern is not None:
+                expired = expired_of_modern(modern, times, wall_ms, retention_ms)
+                is_empty = not modern.members
+            else:
+                expired = expired_offsets(group, times, wall_ms, retention_ms)
+                is_empty = (
+                    group is not None and group.state is GroupState.EMPTY and not group.size()
+                )
+            old = set(expired) - undecided
+            with_group = is_empty and not undecided and len(old) == len(times)
             if old or with_group:
-                gone.append((name, old, with_group))
+                gone.append((name, old, self._groups.forget(name) if with_group else []))
                 event("group offsets expired", group=name, offsets=len(old), group_too=with_group)
-        for name, _, with_group in gone:
-            if with_group:
-                self._groups.forget(name)
         await self._forget(gone)
 
     async def forget_topic(self, topic: str) -> None:
@@ -273,7 +272,7 @@ class OffsetCoordinator:
         by_group: dict[str, set[TopicPartition]] = {}
         for group, topic_partition in self._offsets.of_topic(topic):
             by_group.setdefault(group, set()).add(topic_partition)
-        await self._forget([(group, gone, False) for group, gone in by_group.items()])
+        await self._forget([(group, gone, []) for group, gone in by_group.items()])
 
     async def forget_lost_topics(self) -> None:
         """Finish what a crash in the middle of a topic's deletion left undone."""
@@ -326,16 +325,15 @@ class OffsetCoordinator:
 
         await asyncio.shield(self._then(where, end, count))
 
-    async def _forget(self, gone: list[tuple[str, set[TopicPartition], bool]]) -> None:
-        """Write tombstones: (group, its partitions, whether the group itself goes)."""
+    async def _forget(self, gone: list[tuple[str, set[TopicPartition], list[bytes]]]) -> None:
+        """Write tombstones: (group, its partitions, keys of the group itself)."""
         by_place: dict[TopicPartition, tuple[list[bytes], list[OffsetKey]]] = {}
-        for group, partitions, with_group in gone:
+        for group, partitions, own_keys in gone:
             raw, keys = by_place.setdefault(self._topic.partition_of(group), ([], []))
             for each in sorted(partitions):
                 raw.append(encode_offset_key(group, each))
                 keys.append(OffsetKey(group, each))
-            if with_group:
-                raw.append(encode_group_key(group))
+            raw += own_keys
         written = []  # all at once: who waits may make the topic again, and commit
         for where, (raw, keys) in by_place.items():
             if raw:
@@ -361,6 +359,17 @@ class OffsetCoordinator:
         else:
             durable.add_done_callback(ended)
         return durable
+
+
+def _check_unread(
+    group: str, topics: Collection[str] | None, partitions: Iterable[TopicPartition]
+) -> None:
+    for each in partitions:
+        if topics is None or each.topic in topics:
+            raise GroupSubscribedToTopicError(
+                f"Group {group}: members read topic {each.topic}. Close them, or subscribe "
+                "them to others, first."
+            )
 
 
 def _unstable(group: str, topic_partition: TopicPartition) -> UnstableOffsetCommitError:

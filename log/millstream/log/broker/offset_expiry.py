@@ -3,6 +3,8 @@
     a group nobody ever joined     from the commit
     an empty group                 from when it became empty, or the commit if that was later
     a stable group of consumers    offsets of topics it does not read: from the commit
+    a group of KIP-848             offsets of topics it does not read: from the commit, or from
+                                   when it became empty, if that was later
     any other                      never
 
 Kafka does not look at the commit in an empty group: offsets that were reset after it had been empty
@@ -17,8 +19,9 @@ from millstream.log.record import TopicPartition
 
 from .group_values import CONSUMER, GroupState, topics_of
 from .groups import Group
+from .modern_group import ModernGroup
 
-__all__ = ["expired_offsets", "subscribed_topics"]
+__all__ = ["expired_of_modern", "expired_offsets", "subscribed_topics"]
 
 
 def expired_offsets(
@@ -35,6 +38,25 @@ def expired_offsets(
         return []
     topics = subscribed_topics(group)
     return [] if topics is None else [each for each in old if each.topic not in topics]
+
+
+def expired_of_modern(
+    group: ModernGroup,
+    committed_ms: Mapping[TopicPartition, int],
+    now_ms: int,
+    retention_ms: int,
+) -> list[TopicPartition]:
+    """As `expired_offsets`. Since when a group is empty is not known after a restart, as in Kafka;
+    then the commit decides."""
+    oldest_ms = now_ms - retention_ms
+    if not group.members and group.empty_since_ms > oldest_ms:
+        return []
+    topics = group.subscribed_topics()
+    return [
+        each
+        for each, time_ms in committed_ms.items()
+        if time_ms <= oldest_ms and each.topic not in topics
+    ]
 
 
 def subscribed_topics(group: Group) -> frozenset[str] | None:

@@ -17,6 +17,7 @@ from millstream.log.format.codec import BatchHeader, Columns
 from millstream.log.format.control import control_type
 from millstream.log.record import OffsetAndMetadata, TopicPartition
 
+from .modern_records import group_of_key
 from .offset_records import (
     GroupRecord,
     OffsetKey,
@@ -166,6 +167,8 @@ class OffsetLoader:
     def __init__(self) -> None:
         self._newest: dict[bytes | None, tuple[bytes | None, int]] = {}
         self._pending: dict[int, dict[bytes | None, tuple[bytes | None, int]]] = {}
+        self.modern: dict[str, dict[bytes, bytes]] = {}
+        """The records of groups of KIP-848, by group."""
 
     def add(self, header: BatchHeader, columns: Columns) -> None:
         """The next batch."""
@@ -204,6 +207,8 @@ class OffsetLoader:
                 table.commit(key.group, offsets, log_offset, value.committed_ms)
             elif key is not None:
                 groups[key] = decode_group_value(raw_value)
+            elif (modern := group_of_key(raw_key)) is not None:
+                self.modern.setdefault(modern, {})[raw_key] = raw_value
         for producer_id, pending in self._pending.items():
             for raw_key, (raw_value, log_offset) in pending.items():
                 key = decode_key(raw_key or b"")

@@ -75,7 +75,13 @@ class Writer:
         self.data.append(value)
         return self
 
-    def compact_string(self, value: str) -> Writer:
+    def raw(self, value: bytes) -> Writer:
+        self.data += value
+        return self
+
+    def compact_string(self, value: str | None) -> Writer:
+        if value is None:
+            return self.uvarint(0)
         encoded = value.encode()
         self.uvarint(len(encoded) + 1)
         self.data += encoded
@@ -149,6 +155,13 @@ class Reader:
 
     def compact_string(self) -> str:
         return self._text(self.uvarint() - 1)
+
+    def nullable_compact_string(self) -> str | None:
+        size = self.uvarint()
+        return None if size == 0 else self._text(size - 1)
+
+    def raw(self, size_bytes: int) -> bytes:
+        return self._take(size_bytes)
 
     def tagged_fields(self) -> dict[int, bytes]:
         """Tag -> bytes; those a release does not know are kept by none and harm none."""

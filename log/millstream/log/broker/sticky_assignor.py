@@ -29,7 +29,7 @@ from .consumer_protocol import (
 )
 from .sticky_balance import Balance
 
-__all__ = ["assign_cooperative_sticky", "assign_sticky"]
+__all__ = ["assign_balanced", "assign_cooperative_sticky", "assign_sticky"]
 
 _Claim = tuple[tuple[TopicPartition, ...], int]
 
@@ -58,6 +58,11 @@ def assign_cooperative_sticky(
     for topic_partition, member in moving.items():
         assigned[member].remove(topic_partition)
     return assigned
+
+
+def assign_balanced(members: Sequence[GroupMember], partitions: Mapping[str, int]) -> Assignments:
+    """Balance first, then who owns a partition keeps it; those that move are given out at once."""
+    return _assign(members, partitions, _claim_of_cooperative)[0]
 
 
 def _claim_of_sticky(subscription: Subscription) -> _Claim:

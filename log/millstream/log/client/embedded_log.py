@@ -214,7 +214,7 @@ class EmbeddedLog:
         """Raises UnknownGroupError."""
         from millstream.log.broker.group_admin import describe_group
 
-        return describe_group(self._broker.groups, self._broker.offsets, group)
+        return describe_group(self._broker, group)
 
     async def remove_group_members(
         self, group: str, group_instance_ids: Collection[str] | None = None

@@ -42,6 +42,7 @@ HANDLER_MODULES = (
     "configs",
     "fetch",
     "find_coordinator",
+    "consumer_groups",
     "group_admin",
     "groups",
     "metadata",

@@ -17,14 +17,19 @@ _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 _INVALID_REQUEST = 42
 _KNOWS_LEVEL_0_FROM = 4
 """Older clients do not understand a feature that may be off (KIP-1022)."""
-_SUPPORTED = [{"name": "transaction.version", "min_version": 0, "max_version": 2}]
+_SUPPORTED = [
+    {"name": "group.version", "min_version": 0, "max_version": 1},
+    {"name": "transaction.version", "min_version": 0, "max_version": 2},
+]
 _FINALIZED: Fields = {
     "finalized_features_epoch": 0,
     "finalized_features": [
-        {"name": "transaction.version", "min_version_level": 2, "max_version_level": 2}
+        {"name": "group.version", "min_version_level": 1, "max_version_level": 1},
+        {"name": "transaction.version", "min_version_level": 2, "max_version_level": 2},
     ],
 }
-"""Clients that know KIP-890 need not announce what they write to in a transaction."""
+"""Groups may be of KIP-848; clients that know KIP-890 need not announce what they write to in a
+transaction."""
 
 
 async def _api_versions(request: Any, context: Context) -> Fields:

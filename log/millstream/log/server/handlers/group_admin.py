@@ -17,7 +17,7 @@ __all__ = ["HANDLERS"]
 
 _INVALID_GROUP_ID = 24
 _GROUP_ID_NOT_FOUND = 69
-_CLASSIC = "classic"
+_CLASSIC, _CONSUMER = "classic", "consumer"
 _TELLS_UNKNOWN = 6
 """From this version of DescribeGroups on an unknown group is an error (KIP-1043); before, it is a
 dead one."""
@@ -26,18 +26,19 @@ dead one."""
 async def _list_groups(request: Any, context: Context) -> Fields:
     states = {each.lower() for each in request.states_filter or ()}
     types = {each.lower() for each in request.types_filter or ()}
-    return {
-        "groups": [
-            {
-                "group_id": each.group,
-                "protocol_type": each.protocol_type,
-                "group_state": each.state,
-                "group_type": _CLASSIC,
-            }
-            for each in list_groups(context.broker.groups, context.broker.offsets)
-            if (not states or each.state.lower() in states) and (not types or _CLASSIC in types)
-        ]
-    }
+    groups = [
+        {
+            "group_id": each.group,
+            "protocol_type": each.protocol_type,
+            "group_state": each.state,
+            "group_type": _CLASSIC
+            if context.broker.groups.modern.get(each.group) is None
+            else _CONSUMER,
+        }
+        for each in list_groups(context.broker.groups, context.broker.offsets)
+        if not states or each.state.lower() in states
+    ]
+    return {"groups": [each for each in groups if not types or each["group_type"] in types]}
 
 
 async def _describe_groups(request: Any, context: Context) -> Fields:
@@ -50,13 +51,18 @@ def _described(context: Context, name: str) -> Fields:
     group = context.broker.groups.get(name)
     if group is not None:
         return _description(group)
-    if context.broker.offsets.of_group(name):
+    is_modern = context.broker.groups.modern.get(name) is not None
+    if context.broker.offsets.of_group(name) and not is_modern:
         return {"group_id": name, "group_state": GroupState.EMPTY.value}
     unknown: Fields = {"group_id": name, "group_state": GroupState.DEAD.value}
     if context.version < _TELLS_UNKNOWN:
         return unknown
-    message = f"Group {name} does not exist."
+    message = f"Group {name} is not a classic group." if is_modern else _missing(name)
     return {**unknown, "error_code": _GROUP_ID_NOT_FOUND, "error_message": message}
+
+
+def _missing(name: str) -> str:
+    return f"Group {name} does not exist."
 
 
 def _description(group: Group) -> Fields:
@@ -104,7 +110,8 @@ async def _delete(broker: Broker, name: str) -> int:
 
 
 def _is_known(broker: Broker, name: str) -> bool:
-    return broker.groups.get(name) is not None or bool(broker.offsets.of_group(name))
+    groups = (broker.groups.get(name), broker.groups.modern.get(name))
+    return any(each is not None for each in groups) or bool(broker.offsets.of_group(name))
 
 
 async def _offset_delete(request: Any, context: Context) -> Fields:

@@ -6,7 +6,12 @@ from typing import Any
 
 from millstream.log.broker.broker import Broker
 from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
-from millstream.log.errors import ConcurrentTransactionsError, LogError, ProducerFencedError
+from millstream.log.errors import (
+    ConcurrentTransactionsError,
+    LogError,
+    ProducerFencedError,
+    UnsupportedError,
+)
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 from millstream.log.server.handler import Context, Fields, Handler
 
@@ -19,6 +24,8 @@ _INVALID_PRODUCER_EPOCH = 47
 _NO_OFFSET = -1
 _BUMPS_EPOCHS_FROM = 5
 """From this version of TxnOffsetCommit on nothing was announced (KIP-890)."""
+_KNOWS_EPOCHS = 9
+"""From this version of OffsetCommit on it is for members of every protocol."""
 _MANY_GROUPS = 8
 """From this version of OffsetFetch on it is about several groups."""
 
@@ -31,10 +38,21 @@ async def _offset_commit(request: Any, context: Context) -> Fields:
     member = _member(request, request.generation_id_or_member_epoch)
     code = 0
     try:
+        if context.version < _KNOWS_EPOCHS:
+            _check_is_classic(context.broker, member)
         await context.broker.offsets.commit(member, offsets)
     except LogError as error:
         code = error.kafka_code
     return _answered(request, codes, code)
+
+
+def _check_is_classic(broker: Broker, member: ConsumerGroupMetadata) -> None:
+    group = broker.groups.modern.get(member.group)
+    if group is not None and member.member_id in group.members:
+        raise UnsupportedError(
+            f"Group {member.group}: members with group.protocol=consumer commit with version "
+            f"{_KNOWS_EPOCHS} of OffsetCommit. Use a newer client."
+        )
 
 
 async def _txn_offset_commit(request: Any, context: Context) -> Fields:
@@ -124,11 +142,22 @@ async def _offset_fetch(request: Any, context: Context) -> Fields:
         "groups": [
             {
                 "group_id": each.group_id,
-                **_fetched(each, context.broker, stable=request.require_stable),
+                **_fetched_by_member(each, context, stable=request.require_stable),
             }
             for each in request.groups
         ]
     }
+
+
+def _fetched_by_member(wanted: Any, context: Context, *, stable: bool) -> Fields:
+    """Members of a group of KIP-848 say who they are, and are told when they are out of date."""
+    try:
+        context.broker.groups.modern.check_fetch(
+            wanted.group_id, wanted.member_id, wanted.member_epoch
+        )
+    except LogError as error:
+        return {"error_code": error.kafka_code}
+    return _fetched(wanted, context.broker, stable=stable)
 
 
 def _fetched(wanted: Any, broker: Broker, *, stable: bool) -> Fields:
