@@ -13,7 +13,7 @@ FEW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-MANY = settings(FEW, max_examples=600, stateful_step_count=60)
+MANY = settings(FEW, max_examples=200, stateful_step_count=60)
 
 TestOldProducers = OldTransactions.TestCase
 TestOldProducers.settings = FEW
