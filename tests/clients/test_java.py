@@ -54,6 +54,8 @@ def test_messages(java: Java, server: str) -> None:
         "later": True,
         "sought": 2,
         "reset": True,
+        "fromTime": True,
+        "fromEnd": "new",
         "outOfRange": "OffsetOutOfRangeException",
     }
 

@@ -140,6 +140,17 @@ public class Clients {
                 consumer.poll(Duration.ofMillis(100));
             }
             seen.put("reset", consumer.position(all.get(0)) == end);
+            var middle = found.stream().filter(each -> each.partition() == 0).skip(9).findFirst().get();
+            var timed = consumer.offsetsForTimes(Map.of(all.get(0), middle.timestamp())).get(all.get(0));
+            consumer.seek(all.get(0), timed.offset());
+            seen.put("fromTime", timed.offset() <= middle.offset()
+                && read(consumer, 1).get(0).timestamp() == middle.timestamp());
+            consumer.seekToEnd(consumer.assignment());
+            consumer.position(all.get(0));
+            try (var producer = producer()) {
+                producer.send(new ProducerRecord<>("java-messages", 0, "k", "new")).get();
+            }
+            seen.put("fromEnd", read(consumer, 1).get(0).value());
         }
         try (var consumer = consumer("auto.offset.reset", "none")) {
             var first = new TopicPartition("java-messages", 0);
