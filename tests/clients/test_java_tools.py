@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from shared.kafka_jars import Java
+from shared.served_log import until
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +91,25 @@ def test_console_producer_and_consumer(tools: Tools, codec: str) -> None:
         f"Partition:0\tOffset:{offset}\t{key}\t{offset + 1}" for offset, key in enumerate("abc")
     ]
     assert tools.read(topic, 1, "--partition", "0", "--offset", "2") == ["3"]
+
+
+def test_console_consumer_from_the_end(tools: Tools) -> None:
+    tools(TOPICS, "--create", "--topic", "jended", "--partitions", "1")
+    tools.write("jended", "1\n2\n3\n")
+    command = tools.java.command(
+        *(READ, "--topic", "jended", "--group", "jending", "--max-messages", "1"),
+        *("--command-property", "auto.commit.interval.ms=100", *tools.server),
+    )
+    looking = Consumer({"bootstrap.servers": tools.server[1], "group.id": "jending"})
+    where = [TopicPartition("jended", 0)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        try:
+            until(lambda: looking.committed(where, 10)[0].offset == 3, within_s=60)
+            tools.write("jended", "new\n")
+            assert reader.communicate(timeout=60)[0] == "new\n"
+        finally:
+            reader.kill()
+            looking.close()
 
 
 def test_consumer_groups(tools: Tools) -> None:

@@ -123,6 +123,24 @@ def test_a_transaction_that_is_broken_off(kcat: Kcat) -> None:
     assert len(kcat.consume("kcat-aborted", "-p", "0", *uncommitted)) > 1
 
 
+def test_a_producer_that_another_one_fences(kcat: Kcat) -> None:
+    where = ("-t", "kcat-fenced", "-p", "0", "-X", "transactional.id=kcat-fenced")
+    kcat("-L", "-t", "kcat-fenced")
+    with kcat.running("-P", *where) as zombie:
+        assert zombie.stdin is not None
+        zombie.stdin.write(f"{'of a zombie':31}\n" * 64)
+        zombie.stdin.flush()
+        told(zombie.stderr, "Using transactional producer")
+        uncommitted = ("-X", "isolation.level=read_uncommitted", "-o", "beginning", "-c", "1")
+        kcat("-C", "-t", "kcat-fenced", "-p", "0", *uncommitted)
+        kcat("-P", *where, text="of its successor\n")
+        zombie.stdin.close()
+        told(zombie.stderr, "commit_transaction.*fenced")
+        assert zombie.wait(30) == 1
+    found = kcat.consume("kcat-fenced", "-p", "0", "-o", "beginning")
+    assert found == ["of its successor"]
+
+
 def test_members_share_what_there_is(kcat: Kcat) -> None:
     """A second one takes its share, and gives it back when it goes."""
     kcat("-P", "-t", "kcat-shared", "-p", "0", text="1\n")
