@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -99,6 +100,43 @@ def test_a_login_that_fails_is_answered_late() -> None:
             assert time.monotonic() - begun >= 0.3
 
     served(test, connection_failed_authentication_delay_ms=300)
+
+
+def test_plain_takes_as_long_for_a_user_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as for some user that is, whatever is kept of him."""
+    work: list[tuple[str, int]] = []
+    real = hashlib.pbkdf2_hmac
+
+    def noted(digest: str, password: bytes, salt: bytes, iterations: int) -> bytes:
+        work.append((digest, iterations))
+        return real(digest, password, salt, iterations)
+
+    async def test(server: Server) -> None:
+        assert server.logins is not None
+        small, large = SCRAM["SCRAM-SHA-256"], SCRAM["SCRAM-SHA-512"]
+        await server.logins.store.set_credentials(
+            {
+                ("anna", small.name): None,
+                ("bob", large.name): new_credential(large, "secret", 5000),
+                ("carl", small.name): new_credential(small, "secret", 6000),
+            }
+        )
+        monkeypatch.setattr(hashlib, "pbkdf2_hmac", noted)
+        users = ("anna", "bob", "carl")
+        for user in users:
+            async with WireClient(server.address) as client:
+                assert (await log_in(client, user, "wrong", "PLAIN")).error_code == FAILED
+        known = set(work)
+        assert known == {("sha512", 4096), ("sha512", 5000), ("sha256", 6000)}
+        work.clear()
+        for i in range(24):
+            async with WireClient(server.address) as client:
+                assert (await log_in(client, f"no{i}", "wrong", "PLAIN")).error_code == FAILED
+        assert len(work) == 24
+        assert set(work) <= known
+        assert len(set(work)) > 1, "not all like one"
+
+    served(test)
 
 
 def test_without_a_login_nothing_else_is_answered() -> None:

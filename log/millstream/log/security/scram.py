@@ -19,7 +19,7 @@ import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from secrets import token_bytes, token_urlsafe
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from millstream.log.errors import LogError
 
@@ -34,9 +34,12 @@ __all__ = [
     "ScramMechanism",
     "credential_of",
     "new_credential",
+    "one_of",
     "salted_password",
     "stand_in",
 ]
+
+T = TypeVar("T")
 
 ITERATIONS_MIN = 4096
 """RFC 7677 asks for as many; Kafka refuses fewer."""
@@ -198,17 +201,25 @@ class ScramExchange:
         return f"v={b64encode(hmac.digest(credential.server_key, message, digest)).decode()}"
 
 
+def one_of(others: Sequence[T], user: str) -> T:
+    """Always the same one for the same user, for as long as this process runs and they stay."""
+    return others[int.from_bytes(_secret_of(user)[-8:], "big") % len(others)]
+
+
 def stand_in(mechanism: ScramMechanism, user: str, others: Sequence[Credential]) -> Credential:
     """For a user that is not there: no password fits, and one of `others`, always the same, is what
     it looks like from outside."""
-    secret = hmac.digest(_SECRET, user.encode(), "sha512")
     size_bytes, iterations = SALT_SIZE_BYTES, ITERATIONS_DEFAULT
     if others:
-        like = others[int.from_bytes(secret[-8:], "big") % len(others)]
+        like = one_of(others, user)
         size_bytes, iterations = len(like.salt), like.iterations
-    salt = hashlib.shake_256(secret).digest(size_bytes)
+    salt = hashlib.shake_256(_secret_of(user)).digest(size_bytes)
     unmatched = token_bytes(mechanism.digest_size_bytes)
     return Credential(salt, iterations, unmatched, unmatched)
+
+
+def _secret_of(user: str) -> bytes:
+    return hmac.digest(_SECRET, user.encode(), "sha512")
 
 
 def _value(fields: list[str], position: int, name: str) -> str:
