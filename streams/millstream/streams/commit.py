@@ -65,6 +65,8 @@ async def commit(
                 keys=entry.changes.keys,
                 partition=entry.changelog.partition.partition,
             )
+    places = [entry.changelog.partition for entry in stores if entry.changelog is not None]
+    ends = await _ends_before(journal, places) if journal.is_shared else {}
     if journal.is_transactional:
         await producer.send_offsets(offsets, group=journal.consumer.group_metadata())
         await producer.commit_transaction()
@@ -72,22 +74,37 @@ async def commit(
     else:
         await producer.flush()
         await journal.consumer.commit(offsets)
+    if not journal.is_shared and places:
+        ends = await journal.log.end_offsets(places)
 
-    writes = [(entry.store, await _checkpoint(journal, entry, now_ms)) for entry in stores]
+    writes = [(entry.store, _checkpoint(entry, ends, now_ms)) for entry in stores]
     if writes:
         await thread.run(lambda: [store.apply(checkpoint) for store, checkpoint in writes])
     for entry in stores:
         entry.store.settle()
 
 
-async def _checkpoint(journal: Journal, entry: StoreChanges, now_ms: int) -> Checkpoint | None:
-    """How far the changelog of a store reaches with this commit.
+async def _ends_before(
+    journal: Journal, changelogs: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Where a commit will end these changelogs, asked before it.
 
-    The task is the only writer of its changelog partition, others are fenced, so that where the
-    partition ends now is where this commit ended it.
+    Once a commit is made, another worker may have the partition and write, should this one sleep
+    then: what it wrote is not in this one's store. Before, nobody else can commit to a changelog,
+    for who takes over waits for the end of this transaction.
     """
+    if not changelogs:
+        return {}
+    await journal.producer.flush()
+    ends = await journal.log.end_offsets(changelogs, "read_uncommitted")
+    markers = 1 if journal.is_transactional else 0
+    return {changelog: end + markers for changelog, end in ends.items()}
+
+
+def _checkpoint(
+    entry: StoreChanges, ends: Mapping[TopicPartition, int], now_ms: int
+) -> Checkpoint | None:
+    """How far the changelog of a store reaches with this commit: its only writer is its task."""
     if entry.changelog is None:
         return None
-    partition = entry.changelog.partition
-    ends = await journal.log.end_offsets([partition])
-    return Checkpoint(ends[partition], now_ms, entry.changelog.topic_id)
+    return Checkpoint(ends[entry.changelog.partition], now_ms, entry.changelog.topic_id)

@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """The producer of one worker. `transactional_id` None: at least once."""
+    """The producer of one worker. `transactional_id` None: at least once.
+
+    `is_shared` says whether workers elsewhere may write to the log, too.
+    """
 
     def __init__(
         self,
@@ -28,8 +31,11 @@ class Journal:
         consumer: Consumer,
         transactional_id: str | None,
         config: Mapping[str, str | int],
+        *,
+        is_shared: bool = False,
     ) -> None:
         self.log = log
+        self.is_shared = is_shared
         self.consumer = consumer
         self.is_transactional = transactional_id is not None
         self._new_producer: Callable[[], Producer] = lambda: log.producer(

@@ -128,12 +128,12 @@ class Worker:
             self._consumer,
             self._transactional_id,
             _EMBEDDED_PRODUCER_CONFIG if is_embedded else _SHARED_PRODUCER_CONFIG,
+            is_shared=not is_embedded,
         )
         self._reading = Reading(context.log, self._consumer, self._tasks)
         self._cycle = CommitCycle(context, self._journal, self._thread, self._topics)
         self._end: EndOfInput | None = None
         self._recoveries = 0
-        self._may_be_fenced = not is_embedded
         self._refused: ConsumerGroupMetadata | None = None  # as whom the group knows it no more
         self._slice_records = WAITING_RECORDS_MAX
         self._turns = 0
@@ -223,7 +223,7 @@ class Worker:
             try:
                 is_over = await self._turn()
             except LogError as error:
-                is_fenced = self._may_be_fenced and isinstance(error, ProducerFencedError)
+                is_fenced = self._journal.is_shared and isinstance(error, ProducerFencedError)
                 if not (error.retriable or is_fenced or isinstance(error, _GROUP_MOVED_ON)):
                     raise
                 await self._recover(error)

@@ -97,9 +97,10 @@ def test_the_group_has_moved_on_when_a_worker_commits(
     async def main() -> None:
         async with served() as (log, remote), asyncio.timeout(60):
             await write(log)
-            settings = {
+            settings: dict[str, str | int] = {
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": "false",
+                "heartbeat.interval.ms": 200,
             }
             async with remote.consumer("events", group="counter", config=settings) as other:
                 stop = asyncio.Event()
@@ -147,5 +148,43 @@ def test_its_transaction_was_ended_by_the_coordinator(
                 before(call, end)
                 await write(log)
                 await counted(log, 2)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_sleeps_after_its_commit_has_not_what_others_wrote_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """When its partitions come back, it reads that from the changelog."""
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        async with served() as (log, remote):
+            await write(log)
+            elsewhere = counter()
+            elsewhere.state_dir = tmp_path / "elsewhere"
+            original = KafkaProducer.commit_transaction
+            slept = False
+
+            async def sleepy(self: KafkaProducer) -> None:
+                nonlocal slept
+                await original(self)
+                if not slept:
+                    slept = True
+                    await remove_member(log)
+                    await write(log)
+                    async with running(Worker(RunContext.of(elsewhere, log_of_another), name="1")):
+                        await counted(log, 2)
+
+            async with open_log(remote.url) as log_of_another:
+                monkeypatch.setattr(KafkaProducer, "commit_transaction", sleepy)
+                async with running(Worker(RunContext.of(counter(), remote))):
+                    await counted(log, 2)
+                    await write(log)
+                    await counted(log, 3)
+
+    async def remove_member(log: Log) -> None:
+        """As at the end of its session."""
+        await log.remove_group_members("counter")
 
     asyncio.run(main())
