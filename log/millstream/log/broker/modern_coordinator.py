@@ -46,6 +46,9 @@ class TopicsThereAre(Protocol):
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopicError."""
 
+    def topic_with_id(self, topic_id: str) -> Topic | None:
+        """The topic of this id."""
+
 
 class ModernCoordinator:
     """Groups of KIP-848. One event loop owns it.
@@ -123,6 +126,7 @@ class ModernCoordinator:
                 raise no_modern_group(name)
             self._unfinished[name] = self._make_way(name)
             group = ModernGroup(name)
+        group.recall(lambda topic_id: getattr(topics.topic_with_id(topic_id), "name", None))
         assignments = group.assignment_epoch
         result = group.heartbeat(
             request,

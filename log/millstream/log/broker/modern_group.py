@@ -16,7 +16,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from millstream.log.errors import GroupMaxSizeReachedError
 from millstream.log.ids import random_id
@@ -77,6 +77,18 @@ class ModernGroup:
         for member in self.members.values():
             self._sessions[member.member_id] = now_ms + session_timeout_ms
             self._watch_revocation(member, now_ms)
+
+    def recall(self, name_of: Callable[[str], str | None]) -> None:
+        """Before the first heartbeat after a restart: a pattern is about the topics of which its
+        member should have something, until it is heard of. `name_of`: of a topic's id."""
+        if self._topics is not None:
+            return
+        for member in list(self.members.values()):
+            if member.regex:
+                places = member.held | self.target.get(member.member_id, frozenset())
+                found = {name_of(topic_id) for topic_id in {each for each, _ in places}}
+                topics = frozenset(each for each in found if each is not None)
+                self.members[member.member_id] = member._replace(regex_topics=topics)
 
     @property
     def state(self) -> str:
