@@ -125,3 +125,37 @@ def test_offsets_in_an_open_transaction_are_unstable() -> None:
 def _ms(count: int) -> object:
 
     return dt.timedelta(milliseconds=count)
+
+
+def test_what_is_named_twice_is_described_once() -> None:
+    """Or a small request could ask for an answer larger than any memory."""
+
+    async def body(broker: Broker) -> None:
+        partition = {"partition_index": 0, "committed_offset": 4}
+        await ask(
+            *(broker, 8, 8),
+            group_id="g",
+            generation_id_or_member_epoch=-1,
+            topics=[{"name": "t", "partitions": [partition]}],
+        )
+        found = await ask(broker, 3, 12, topics=[{"name": "t"}] * 3)
+        assert [each.name for each in found.topics] == ["t"]
+        found = await ask(broker, 15, 6, groups=["g", "h", "g"])
+        assert [each.group_id for each in found.groups] == ["g", "h"]
+        found = await ask(broker, 69, 1, group_ids=["g", "h", "g"])
+        assert [each.group_id for each in found.groups] == ["g", "h"]
+        asked = [
+            {"name": "t", "partition_indexes": [0, 1, 0]},
+            {"name": "t", "partition_indexes": [1]},
+        ]
+        (found,) = (await ask(broker, 61, 0, topics=asked)).topics
+        assert [each.partition_index for each in found.partitions] == [0, 1]
+        groups = [{"group_id": each, "topics": None} for each in "ghg"]
+        found = await ask(broker, 9, 8, groups=groups)
+        assert [(each.group_id, each.error_code, each.topics) for each in found.groups] == [
+            ("g", 42, ()),
+            ("h", 0, ()),
+            ("g", 42, ()),
+        ]
+
+    with_broker(body)

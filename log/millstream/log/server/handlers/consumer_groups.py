@@ -127,7 +127,8 @@ def _by_topic(places: Collection[Place]) -> list[Fields]:
 async def _describe(request: Any, context: Context) -> Fields:
     operations = operation_bits(Resource.GROUP)
     told = {"authorized_operations": operations} if request.include_authorized_operations else {}
-    return {"groups": [{**_described(context, each), **told} for each in request.group_ids]}
+    once = dict.fromkeys(request.group_ids)  # a description may be long
+    return {"groups": [{**_described(context, each), **told} for each in once]}
 
 
 def _described(context: Context, name: str) -> Fields:

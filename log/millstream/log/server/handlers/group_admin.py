@@ -44,7 +44,8 @@ async def _list_groups(request: Any, context: Context) -> Fields:
 async def _describe_groups(request: Any, context: Context) -> Fields:
     operations = operation_bits(Resource.GROUP)
     told = {"authorized_operations": operations} if request.include_authorized_operations else {}
-    return {"groups": [{**_described(context, each), **told} for each in request.groups]}
+    once = dict.fromkeys(request.groups)  # a description may be long
+    return {"groups": [{**_described(context, each), **told} for each in once]}
 
 
 def _described(context: Context, name: str) -> Fields:

@@ -29,7 +29,8 @@ async def _metadata(request: Any, context: Context) -> Fields:
     if everything:
         topics = [_described(partitions.topic(name)) for name in partitions.topics()]
     else:
-        topics = [await _topic(each, request, context) for each in wanted]
+        once = {(each.name, each.topic_id): each for each in wanted}  # an answer may be long
+        topics = [await _topic(each, request, context) for each in once.values()]
     if request.include_topic_authorized_operations:
         for each in topics:
             each["topic_authorized_operations"] = TOPIC_OPERATIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from millstream.log.broker.broker import Broker
@@ -20,6 +21,7 @@ __all__ = ["HANDLERS"]
 _OFFSET_METADATA_TOO_LARGE = 12
 _COORDINATOR_LOAD_IN_PROGRESS = 14
 _INVALID_COMMIT_OFFSET_SIZE = 28
+_INVALID_REQUEST = 42
 _INVALID_PRODUCER_EPOCH = 47
 _NO_OFFSET = -1
 _BUMPS_EPOCHS_FROM = 5
@@ -138,11 +140,16 @@ def _answered(request: Any, codes: Codes, code: int) -> Fields:
 async def _offset_fetch(request: Any, context: Context) -> Fields:
     if context.version < _MANY_GROUPS:
         return _fetched(request, context.broker, stable=request.require_stable)
+    times = Counter(each.group_id for each in request.groups)
     return {
         "groups": [
             {
                 "group_id": each.group_id,
-                **_fetched_by_member(each, context, stable=request.require_stable),
+                **(
+                    _fetched_by_member(each, context, stable=request.require_stable)
+                    if times[each.group_id] == 1
+                    else {"error_code": _INVALID_REQUEST}  # an answer may be long
+                ),
             }
             for each in request.groups
         ]

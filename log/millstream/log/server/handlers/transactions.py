@@ -122,7 +122,8 @@ async def _end_txn(request: Any, context: Context) -> Fields:
 
 
 async def _describe_transactions(request: Any, context: Context) -> Fields:
-    return {"transaction_states": [_described(context, each) for each in request.transactional_ids]}
+    once = dict.fromkeys(request.transactional_ids)  # a description may be long
+    return {"transaction_states": [_described(context, each) for each in once]}
 
 
 def _described(context: Context, transactional_id: str) -> Fields:
@@ -171,16 +172,16 @@ async def _list_transactions(request: Any, context: Context) -> Fields:
 
 
 async def _describe_producers(request: Any, context: Context) -> Fields:
+    asked: dict[str, dict[int, None]] = {}  # each once: a partition may have many producers
+    for topic in request.topics:
+        asked.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
     return {
         "topics": [
             {
-                "name": topic.name,
-                "partitions": [
-                    _producers(context, TopicPartition(topic.name, each))
-                    for each in topic.partition_indexes
-                ],
+                "name": name,
+                "partitions": [_producers(context, TopicPartition(name, each)) for each in numbers],
             }
-            for topic in request.topics
+            for name, numbers in asked.items()
         ]
     }
 
