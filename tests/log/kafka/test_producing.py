@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
@@ -13,11 +14,13 @@ from millstream.log import (
     LogClosedError,
     ProducerFencedError,
     RecordTooLargeError,
+    RetriableError,
     TopicPartition,
     UnknownTopicError,
 )
 from millstream.log.format.partitioner import partition_for_key
 from shared.kafka_log import on_log, records
+from shared.logs import settled
 
 
 def test_records_with_all_they_can_have(url: str, topic: str) -> None:
@@ -154,6 +157,52 @@ def test_the_second_producer_fences_the_first(url: str, topic: str) -> None:
                 await first.commit_transaction()
             with pytest.raises(ProducerFencedError):
                 await first.close()
+        async with log.consumer(topic) as consumer:
+            assert [each.value for each in await records(consumer, 1)] == [b"second"]
+
+    on_log(url, body)
+
+
+def test_calls_that_are_cancelled_leave_a_producer_usable(url: str, topic: str) -> None:
+    """A begin has begun nothing, a commit goes on, and the next call waits for it."""
+
+    async def cancelled(call: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(call)
+        await settled()  # it has been handed to the producer's thread
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def body(log: Log) -> None:
+        await log.create_topic(topic)
+        async with log.producer(transactional_id=topic) as producer:
+            await cancelled(producer.begin_transaction())
+            await producer.begin_transaction()
+            await producer.send(topic, b"first")
+            await cancelled(producer.commit_transaction())
+            async with producer.transaction():
+                await producer.send(topic, b"second")
+        async with log.consumer(topic) as consumer:
+            assert [each.value for each in await records(consumer, 2)] == [b"first", b"second"]
+
+    on_log(url, body)
+
+
+def test_records_that_an_abort_gives_up_unsent(url: str, topic: str) -> None:
+    """Who waits for one is told, and the next transaction counts."""
+
+    async def body(log: Log) -> None:
+        await log.create_topic(topic)
+        config = {"linger.ms": 30_000}
+        async with log.producer(transactional_id=topic, config=config) as producer:
+            await producer.begin_transaction()
+            waiting = asyncio.create_task(producer.send(topic, b"given up"))
+            while not producer.buffered_records:
+                await asyncio.sleep(0.01)  # it is handed over
+            await producer.abort_transaction()
+            with pytest.raises(RetriableError):
+                await waiting
+            async with producer.transaction():
+                await producer.send_batch(topic, [b"second"])
         async with log.consumer(topic) as consumer:
             assert [each.value for each in await records(consumer, 1)] == [b"second"]
 

@@ -48,6 +48,7 @@ class Deliveries:
         )
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._expected = threading.Event()
+        self._fatal: KafkaError | None = None
         self._stopped = False
         self._thread = threading.Thread(
             target=self._poll, name="millstream-kafka-deliveries", daemon=True

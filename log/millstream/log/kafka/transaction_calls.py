@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
+from confluent_kafka import KafkaException
 from confluent_kafka import Producer as LibrdkafkaProducer
 from confluent_kafka import TopicPartition as Place
 
@@ -21,7 +23,7 @@ __all__ = ["TransactionCalls"]
 
 
 class TransactionCalls:
-    """Every call is made in the producer's thread.
+    """Every call is made in the producer's thread: that knows what cancelled ones have done.
 
     Args:
         name: of the producer, for messages.
@@ -47,36 +49,57 @@ class TransactionCalls:
             )
 
     async def begin(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
-        """Raises InvalidTxnStateError."""
+        """Cancelled, it has begun nothing. Raises InvalidTxnStateError."""
         if not self._is_transactional:
             raise InvalidTxnStateError(
                 f"{self._name} has no transactions; make it with transactional_id=..."
             )
-        if self.is_open:
-            raise InvalidTxnStateError(
-                f"{self._name}: a transaction is open already. Commit or abort it first."
-            )
-        deliveries.forget_failure()
-        await self._made(deliveries, producer.begin_transaction)
-        self.is_open = True
+
+        def begin() -> None:
+            if self.is_open:
+                raise InvalidTxnStateError(
+                    f"{self._name}: a transaction is open already. Commit or abort it first."
+                )
+            deliveries.forget_failure()
+            producer.begin_transaction()
+            self.is_open = True
+
+        try:
+            await self._made(deliveries, begin)
+        except asyncio.CancelledError:
+            self._thread.post(lambda: self._undo(producer))
+            raise
+
+    def _undo(self, producer: LibrdkafkaProducer) -> None:
+        with suppress(KafkaException):
+            if self.is_open:
+                self.abort_now(producer)
 
     async def commit(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
         """Flushes, too. Raises what a record failed by, if one did."""
-        self._check_open()
+
+        def commit() -> None:
+            self._check_open()
+            producer.commit_transaction(self._timeout_s)
+            self.is_open = False
+
         try:
-            await self._made(deliveries, partial(producer.commit_transaction, self._timeout_s))
+            await self._made(deliveries, commit)
         except LogError:
             deliveries.raise_failure()
             raise
-        self.is_open = False
 
     async def abort(self, producer: LibrdkafkaProducer, deliveries: Deliveries) -> None:
         """What failed in it is forgotten."""
-        self._check_open()
-        try:
-            await self._made(deliveries, partial(self.abort_now, producer))
-        finally:
-            deliveries.forget_failure()
+
+        def abort() -> None:
+            self._check_open()
+            try:
+                self.abort_now(producer)
+            finally:
+                deliveries.forget_failure()
+
+        await self._made(deliveries, abort)
 
     def abort_now(self, producer: LibrdkafkaProducer) -> None:
         """In the thread."""
@@ -91,12 +114,15 @@ class TransactionCalls:
         group: str | ConsumerGroupMetadata,
     ) -> None:
         """As part of the open transaction."""
-        self._check_open()
         places = [Place(*tp, each.offset, each.metadata) for tp, each in offsets.items()]
-        if places:
-            member = group_metadata_to(group)
-            send = producer.send_offsets_to_transaction
-            await self._made(deliveries, partial(send, places, member, self._timeout_s))
+        member = group_metadata_to(group)
+
+        def send() -> None:
+            self._check_open()
+            if places:
+                producer.send_offsets_to_transaction(places, member, self._timeout_s)
+
+        await self._made(deliveries, send)
 
     def _check_open(self) -> None:
         if not self.is_open:
