@@ -76,6 +76,31 @@ async def _describe_groups(request: Any, context: Context, handler: Handler) -> 
     return joined({**answer, "groups": groups}, "groups", refusals)
 
 
+async def _describe_consumer_groups(
+    request: Any, context: Context, handler: Handler
+) -> Fields | None:
+    """Members are not shown to who may not see everything they read."""
+    answer = await _describe_groups(request, context, handler)
+    assert answer is not None
+    return {**answer, "groups": [_shown(each, context) for each in answer["groups"]]}
+
+
+def _shown(group: Fields, context: Context) -> Fields:
+    read = {
+        topic["topic_name"]
+        for member in group.get("members", ())
+        for given in ("assignment", "target_assignment")
+        for topic in member[given]["topic_partitions"]
+    }
+    if all(context.allows(Operation.DESCRIBE, Resource.TOPIC, each) for each in read):
+        return group
+    return {
+        "group_id": group["group_id"],
+        "error_code": TOPIC_REFUSED,
+        "error_message": "The group reads topics that you may not describe.",
+    }
+
+
 async def _delete_groups(request: Any, context: Context, handler: Handler) -> Fields | None:
     kept, refused = split(request.groups_names, lambda each: _may(context, Operation.DELETE, each))
     answer = await handler.handle(request._replace(groups_names=tuple(kept)), context)
@@ -220,5 +245,5 @@ GUARDS: dict[int, Guard] = {
     42: _delete_groups,
     47: _offset_delete,
     68: _heartbeat_of_consumer,
-    69: _describe_groups,
+    69: _describe_consumer_groups,
 }
