@@ -102,6 +102,31 @@ def test_until_end_stops_at_what_was_there_and_reads_committed_only() -> None:
     asyncio.run(check())
 
 
+def test_until_end_waits_for_a_transaction_that_is_open() -> None:
+    """On Apache Kafka one is, for a moment after its commit has returned."""
+
+    async def check() -> None:
+        seen: list[Any] = []
+
+        @sink("numbers")
+        async def collect(records: SinkBatch) -> None:
+            seen.extend(record.value["n"] for record in records)
+
+        async with open_log("memory:") as log, log.producer(transactional_id="x") as producer:
+            await fill(log, "numbers", json_values(3), partitions=1)
+            await producer.begin_transaction()
+            await producer.send("numbers", b'{"n": 3}')
+            await producer.flush()
+            running = asyncio.create_task(run(collect, log))
+            done, _ = await asyncio.wait([running], timeout=0.5)
+            assert not done, "it did not wait for the transaction"
+            await producer.commit_transaction()
+            await running
+            assert seen == [0, 1, 2, 3]
+
+    asyncio.run(check())
+
+
 def test_a_crash_before_the_commit_delivers_again() -> None:
     seen: list[int] = []
     crash = True

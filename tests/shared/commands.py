@@ -33,8 +33,9 @@ class Ran(NamedTuple):
 
 
 def run(log: str, *arguments: str, stdin: bytes = b"", code: int = 0) -> Ran:
-    """Run `millstream ARGUMENTS` on the log in this folder and expect this exit code."""
-    result = CliRunner(env={"MILLSTREAM_LOG": f"file:{log}"}).invoke(
+    """Run `millstream ARGUMENTS` on the log in this folder, or of this URL, and expect this exit
+    code."""
+    result = CliRunner(env={"MILLSTREAM_LOG": log if "://" in log else f"file:{log}"}).invoke(
         millstream, list(arguments), input=stdin
     )
     if result.exception is not None and not isinstance(result.exception, SystemExit):

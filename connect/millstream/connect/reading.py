@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from millstream.log import Log, RecordBatch, TopicPartition
+from millstream.log.reading_end import ReadingEnd
 
 __all__ = ["partitions_of", "read_to_end"]
 
@@ -19,19 +20,12 @@ async def partitions_of(log: Log, topic: str) -> list[TopicPartition]:
 
 
 async def read_to_end(log: Log, topic: str) -> AsyncIterator[RecordBatch]:
-    """All committed records of a topic up to the high watermark of this moment.
-
-    The high watermark and not the last stable offset: a transaction somebody else has open must not
-    hide records that were committed behind it, so this waits until it has ended.
-    """
+    """All committed records of a topic up to where it ends at this moment."""
     partitions = await partitions_of(log, topic)
-    ends = await log.end_offsets(partitions, "read_uncommitted")
+    end = await ReadingEnd.now(log, partitions)
     async with log.consumer(config={"enable.auto.commit": "false"}) as consumer:
         await consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        while True:
-            position = consumer.position()
-            if all(position.get(part, 0) >= end for part, end in ends.items()):
-                return
+        while not await end.is_reached(consumer.position()):
             for batch in await consumer.poll_batches(_POLL_TIMEOUT_MS):
                 yield batch

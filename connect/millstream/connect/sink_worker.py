@@ -16,6 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from millstream.log import Consumer, Log, RecordBatch, TopicPartition, UnknownTopicError
+from millstream.log.reading_end import ReadingEnd
 
 from .api import PartitionState, SinkConfig, SinkConnector, SinkContext, SinkTask, TaskConfig
 from .dead_letter import SinkDeadLetters
@@ -59,14 +60,14 @@ class SinkTaskWorker:
         self._tasks_count = tasks_count
         self._until_end = until_end
         self._progress = progress
-        self._ends: dict[TopicPartition, int] | None = None
+        self._end: ReadingEnd | None = None
         self._flushed_at = 0.0
 
     async def run(self) -> None:
-        """Run until the captured end (`until_end`), cancelled, or failed for good."""
+        """Run until the end there is now (`until_end`), cancelled, or failed for good."""
         partitions = await self._await_partitions()
         if self._until_end:
-            self._ends = await self._log.end_offsets(partitions)
+            self._end = await ReadingEnd.now(self._log, partitions)
         if partitions:
             await run_with_retries(lambda: self._attempt(partitions), self._config, self._run)
 
@@ -147,8 +148,8 @@ class SinkTaskWorker:
                     partition,
                 )
             await consumer.seek(partition, max(offset, start_offset))
-        if self._ends is not None:
-            left = [max(0, end - positions[part]) for part, end in self._ends.items()]
+        if self._end is not None:
+            left = [max(0, end - positions[part]) for part, end in self._end.offsets.items()]
             self._run.total = self._run.records + sum(left)
         return positions
 
@@ -167,11 +168,11 @@ class SinkTaskWorker:
 
     async def _deliver(self, task: SinkTask, consumer: Consumer, context: SinkContext) -> None:
         clock = asyncio.get_running_loop().time
-        timeout_ms = _POLL_TIMEOUT_MS if self._ends is None else _POLL_TIMEOUT_TO_END_MS
+        timeout_ms = _POLL_TIMEOUT_MS if self._end is None else _POLL_TIMEOUT_TO_END_MS
         delivered = consumer.position()
         self._flushed_at = clock()
         try:
-            while not self._reached_end(consumer):
+            while self._end is None or not await self._end.is_reached(consumer.position()):
                 batches = await consumer.poll_batches(timeout_ms)
                 if batches:
                     await self._put(task, batches, context)
@@ -184,12 +185,6 @@ class SinkTaskWorker:
             raise
         await self._commit(task, consumer, delivered)
         self._progress(self._run.records, self._run.records)
-
-    def _reached_end(self, consumer: Consumer) -> bool:
-        if self._ends is None:
-            return False
-        position = consumer.position()
-        return all(position.get(part, 0) >= end for part, end in self._ends.items())
 
     async def _put(
         self, task: SinkTask, batches: Sequence[RecordBatch], context: SinkContext

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from millstream.log.interface import Log
+from millstream.log.reading_end import ReadingEnd
 from millstream.log.record import RecordBatch, TopicPartition
 
 from .internal_topics import describe_or_none
@@ -168,11 +169,11 @@ async def _batches(log: Log, topic: str) -> AsyncIterator[RecordBatch]:
         return
     partitions = [TopicPartition(topic, number) for number in range(description.partitions)]
     positions = await log.beginning_offsets(partitions)
-    ends = await log.end_offsets(partitions)
+    end = await ReadingEnd.now(log, partitions)
     async with log.consumer(config=_CONSUMER_CONFIG) as consumer:
         await consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        while any(positions[partition] < end for partition, end in ends.items()):
+        while not await end.is_reached(positions):
             for batch in await consumer.poll_batches(POLL_MS):
                 yield batch
             positions.update(consumer.position())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from millstream.log.interface import Consumer
+from millstream.log.reading_end import ReadingEnd
 from millstream.log.record import RecordBatch, TopicPartition
 
 from .restore import POLL_MS
@@ -50,12 +51,12 @@ class GlobalTables:
             count = (await self._log.describe_topic(topic)).partitions
             partitions += [TopicPartition(topic, number) for number in range(count)]
         positions = await self._log.beginning_offsets(partitions)
-        ends = await self._log.end_offsets(partitions)
+        end = await ReadingEnd.now(self._log, partitions)
         self._consumer = self._log.consumer(config=_CONSUMER_CONFIG)
         await self._consumer.assign(partitions)
         await self._consumer.seek_to_beginning(*partitions)
         done = 0
-        while any(positions[partition] < end for partition, end in ends.items()):
+        while not await end.is_reached(positions):
             for batch in await self._consumer.poll_batches(POLL_MS):
                 self._update(batch)
                 done += len(batch)

@@ -67,11 +67,12 @@ class Reading:
         return positions
 
     async def at_their_end(self) -> frozenset[TopicPartition]:
-        """Partitions of which the log, or this run, has nothing more now."""
+        """Partitions of which the log, or this run, has nothing more now. Where there is a limit,
+        what an open transaction has before it is still to come."""
         lag = await self._consumer.lag()
         positions = self.positions()
         return frozenset(
-            {partition for partition, count in lag.items() if count <= 0}
+            {tp for tp, count in lag.items() if count <= 0 and tp not in self.limits}
             | {tp for tp, limit in self.limits.items() if positions.get(tp, -1) >= limit}
         )
 

@@ -164,7 +164,7 @@ async def _offsets_at(
     if when.timestamp_ms is None:
         return await log.beginning_offsets(partitions)
     found = await log.offsets_for_time(dict.fromkeys(partitions, when.timestamp_ms))
-    ends = await log.end_offsets(partitions)
+    ends = await log.end_offsets(partitions, "read_uncommitted")  # nothing there is earlier
     return {tp: ends[tp] if offset is None else offset for tp, offset in found.items()}
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from millstream.log.interface import Consumer, Log
+from millstream.log.reading_end import ReadingEnd
 from millstream.log.record import RecordBatch, TopicDescription, TopicPartition
 
 from .progress import Progress
@@ -97,11 +98,15 @@ async def restore_stores(
         await consumer.assign(remaining)
         for changelog_partition, restore in remaining.items():
             await consumer.seek(changelog_partition, restore.start)
-        return await _read(consumer, remaining, progress)
+        end = ReadingEnd(log, {tp: each.changelog.end for tp, each in remaining.items()})
+        return await _read(consumer, remaining, end, progress)
 
 
 async def _read(
-    consumer: Consumer, remaining: dict[TopicPartition, _Restore], progress: Progress
+    consumer: Consumer,
+    remaining: dict[TopicPartition, _Restore],
+    end: ReadingEnd,
+    progress: Progress,
 ) -> int:
     total = sum(restore.changelog.end - restore.start for restore in remaining.values())
     done = count = 0
@@ -111,6 +116,7 @@ async def _read(
             await restore.write(batch)
             count += len(batch)
         positions = consumer.position()
+        await end.notice(positions)
         for partition in list(remaining):
             restore = remaining[partition]
             position = min(positions.get(partition, restore.start), restore.changelog.end)

@@ -1,17 +1,19 @@
 """The end of a run with `--until-end`: what is there now is processed, windows are closed, and that
 is it.
 
-The end of an input topic is where it ended when the run began; nothing later is read. The end of a
-topic that the app itself writes is known only when everything upstream has ended and is committed.
-So sub-topologies end one after the other, upstream first: consumed to the end, windows closed by
-moving stream time just past them, committed; then the next. The moved stream time is committed with
-the offsets: a later run knows that these windows are closed.
+The end of an input topic is where it ended when the run began; nothing later is read, and what an
+open transaction has there is waited for. The end of a topic that the app itself writes is known
+only when everything upstream has ended and is committed. So sub-topologies end one after the other,
+upstream first: consumed to the end, windows closed by moving stream time just past them, committed;
+then the next. The moved stream time is committed with the offsets: a later run knows that these
+windows are closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from millstream.log.reading_end import ReadingEnd
 from millstream.log.record import TopicPartition
 
 from .internal_topics import RunTopics
@@ -29,12 +31,13 @@ class EndOfInput:
         context: RunContext,
         topics: RunTopics,
         beginnings: Mapping[TopicPartition, int],
-        limits: Mapping[TopicPartition, int],
+        limits: ReadingEnd,
     ) -> None:
         self._context = context
         self._topics = topics
         self._beginnings = beginnings
-        self.limits = limits
+        self._limits = limits
+        self.limits = limits.offsets
         """Ends of the partitions that others write; offsets, exclusive."""
         self._ended: set[int] = set()
 
@@ -52,9 +55,10 @@ class EndOfInput:
             for partition in _inputs(context, topics, subtopology)
             if partition.topic not in written
         ]
-        ends = await context.log.end_offsets(inputs)
+        ends = (await ReadingEnd.now(context.log, inputs)).offsets
         limits = {tp: min(end, context.limits.get(tp, end)) for tp, end in ends.items()}
-        return cls(context, topics, await context.log.beginning_offsets(inputs), limits)
+        beginnings = await context.log.beginning_offsets(inputs)
+        return cls(context, topics, beginnings, ReadingEnd(context.log, limits))
 
     @property
     def is_over(self) -> bool:
@@ -76,9 +80,10 @@ class EndOfInput:
             internal = [partition for partition in inputs if partition not in self.limits]
             ends = dict(self.limits)
             if internal:
-                ends.update(await self._context.log.end_offsets(internal))
+                ends.update((await ReadingEnd.now(self._context.log, internal)).offsets)
             if all(positions.get(partition, -1) >= ends[partition] for partition in inputs):
                 return subtopology
+        await self._limits.notice(positions)
         return None
 
     def note(self, subtopology: SubTopology) -> None:

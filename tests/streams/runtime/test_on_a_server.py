@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,13 @@ from millstream.connect import SinkBatch, Worker, sink, source
 from millstream.log import Log, OffsetAndMetadata, TopicPartition, open_log
 from millstream.streams import App, run_app
 from shared.running import feed, last_integers, records, to_end
-from shared.served_log import ServedLog
 
 
 @pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server's; state lies in the current folder, which is the test's."""
+def url(kafka_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A log's; state lies in the current folder, which is the test's."""
     monkeypatch.chdir(tmp_path)
-    with ServedLog(tmp_path / "served") as server:
-        yield f"kafka://{server.address}"
+    return kafka_url
 
 
 def counter() -> App:

@@ -21,6 +21,7 @@ from .when import Start
 
 if TYPE_CHECKING:
     from millstream.log.interface import Consumer, Log
+    from millstream.log.reading_end import ReadingEnd
 
 __all__ = ["Request", "print_records"]
 
@@ -65,7 +66,7 @@ async def print_records(request: Request, stop: asyncio.Event) -> None:
             if request.group is None:
                 await _assign(log, consumer, request, start)
             with suppress(BrokenPipeError):  # who read the output has left: that is an end, too
-                await _Printing(request, consumer, stop).run()
+                await _Printing(request, log, consumer, stop).run()
 
 
 async def _check_topics(log: Log, topics: Collection[str]) -> None:
@@ -110,14 +111,16 @@ async def _assign(log: Log, consumer: Consumer, request: Request, start: Start) 
 class _Printing:
     """One run of the command."""
 
-    def __init__(self, request: Request, consumer: Consumer, stop: asyncio.Event) -> None:
+    def __init__(self, request: Request, log: Log, consumer: Consumer, stop: asyncio.Event) -> None:
         self._request = request
+        self._log = log
         self._consumer = consumer
         self._stop = stop
         self._output = StdoutWriter()
         self._left = request.count_max
         self._printed: dict[TopicPartition, int] = {}
         """Next offsets that are not committed yet."""
+        self._end: ReadingEnd | None = None
         self._committed_s = time.monotonic()
 
     async def run(self) -> None:
@@ -140,7 +143,7 @@ class _Printing:
     async def _step(self) -> bool:
         """Poll and print once; returns whether that was the end."""
         is_bounded = self._request.until_end
-        if is_bounded and self._consumer.assignment() and not await self._behind():
+        if is_bounded and await self._is_at_the_end():
             return True
         batches = await self._consumer.poll_batches(SHORT_POLL_MS if is_bounded else POLL_MS)
         if batches and await self._print(batches):
@@ -149,8 +152,16 @@ class _Printing:
             await self._commit()
         return False
 
-    async def _behind(self) -> bool:
-        return any((await self._consumer.lag()).values())
+    async def _is_at_the_end(self) -> bool:
+        """Whether all that there was when partitions were assigned has been read."""
+        assigned = self._consumer.assignment()
+        if not assigned:
+            return False
+        if self._end is None or self._end.offsets.keys() != assigned:
+            from millstream.log.reading_end import ReadingEnd
+
+            self._end = await ReadingEnd.now(self._log, assigned)
+        return await self._end.is_reached(self._consumer.position())
 
     async def _print(self, batches: list[RecordBatch]) -> bool:
         """Print; returns whether the count is reached."""
