@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +110,16 @@ def test_who_waits_as_told_keeps_to_the_rate(rate: float, uses: list[tuple[float
         if wait_s < THROTTLE_S_MAX:
             assert used <= rate * (now_s + wait_s + 1) * 1.000001
         now_s += wait_s + pause_s
+
+
+def test_long_client_ids_fill_no_memory() -> None:
+    quotas = Quotas({Entity(None, DEFAULT): {PRODUCER_BYTE_RATE: 1.0}})
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(200):
+            client_id = f"c{i}{'x' * 20_000}"
+            assert waits(quotas, 10.0, client_id) > 0
+        assert tracemalloc.get_traced_memory()[0] - before < 500_000
+    finally:
+        tracemalloc.stop()

@@ -40,6 +40,8 @@ THROTTLE_S_MAX = 10.0
 """A client is not kept waiting for longer at once; what is left counts the next time."""
 _BURST_S = 1.0
 _METERS_MAX = 10_000
+_CLIENT_ID_KEPT_MAX = 255
+"""Characters of a client id by which its meter is found; a client may call itself 32 KB."""
 
 
 class Entity(NamedTuple):
@@ -96,6 +98,8 @@ class Quotas:
         if found is None:
             return 0.0
         whose, rate = found
+        if whose.client_id is not None:
+            whose = whose._replace(client_id=whose.client_id[:_CLIENT_ID_KEPT_MAX])
         meter = self._meters.get((name, whose))
         if meter is None:
             if len(self._meters) >= _METERS_MAX:
