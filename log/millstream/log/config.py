@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import ConfigError, InvalidTopicError
-from .limits import PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_LENGTH_MAX
+from .limits import (
+    PARTITIONS_PER_TOPIC_MAX,
+    QUEUED_REQUEST_BYTES_MAX,
+    QUEUED_RESPONSE_BYTES_MAX,
+    TOPIC_NAME_LENGTH_MAX,
+)
 from .security_config import SecurityConfig
 from .settings import INT32_MAX, LONG_MAX, SettingValue, describe, parse, setting
 
@@ -192,11 +197,6 @@ class BrokerConfig(SecurityConfig):
         minimum=0,
         maximum=64,
     )
-    group_initial_rebalance_delay_ms: int = setting(
-        0, "Kafka waits 3000 for members on other machines; an embedded group has none.", minimum=0
-    )
-    group_max_session_timeout_ms: int = setting(1_800_000, "Milliseconds.", minimum=1)
-    group_max_size: int = setting(INT32_MAX, "Members of one group.", minimum=1)
     group_consumer_heartbeat_interval_ms: int = setting(
         5_000,
         "Milliseconds between heartbeats of members with group.protocol=consumer.",
@@ -210,6 +210,11 @@ class BrokerConfig(SecurityConfig):
         "Milliseconds a member with group.protocol=consumer may be silent.",
         minimum=1,
     )
+    group_initial_rebalance_delay_ms: int = setting(
+        0, "Kafka waits 3000 for members on other machines; an embedded group has none.", minimum=0
+    )
+    group_max_session_timeout_ms: int = setting(1_800_000, "Milliseconds.", minimum=1)
+    group_max_size: int = setting(INT32_MAX, "Members of one group.", minimum=1)
     group_min_session_timeout_ms: int = setting(6_000, "Milliseconds.", minimum=1)
     log_cleaner_backoff_ms: int = setting(
         15_000, "Milliseconds between two looks for something to compact.", minimum=1
@@ -270,6 +275,18 @@ class BrokerConfig(SecurityConfig):
         "Milliseconds after which a partition forgets a producer that writes nothing.",
         minimum=1,
         maximum=INT32_MAX,
+    )
+    queued_max_request_bytes: int = setting(
+        QUEUED_REQUEST_BYTES_MAX,
+        "Of all clients' requests, read and not answered. Kafka has no end here unless it is told.",
+        minimum=1,
+        maximum=LONG_MAX,
+    )
+    queued_max_response_bytes: int = setting(
+        QUEUED_RESPONSE_BYTES_MAX,
+        "Of all clients' answers, not taken. Kafka sends from files, and has no such setting.",
+        minimum=1,
+        maximum=LONG_MAX,
     )
     socket_request_max_bytes: int = setting(
         100 << 20, "Bytes of one request to a server.", minimum=1024, maximum=INT32_MAX

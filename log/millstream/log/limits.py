@@ -17,6 +17,8 @@ __all__ = [
     "INTERNAL_READ_BYTES",
     "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
+    "QUEUED_REQUEST_BYTES_MAX",
+    "QUEUED_RESPONSE_BYTES_MAX",
     "RECOVERY_READ_BYTES",
     "STUCK_RETRY_MS_MAX",
     "TIMED_WORK_RETRY_MS",
@@ -84,3 +86,11 @@ once."""
 
 WRITE_PARTS_MAX = 512
 """Buffers handed to one pwritev; Linux takes 1024 (IOV_MAX)."""
+
+QUEUED_REQUEST_BYTES_MAX = 256 << 20
+"""Bytes of requests that a server has read, in whole or in part, and not answered: of all clients.
+The default of queued.max.request.bytes."""
+
+QUEUED_RESPONSE_BYTES_MAX = 256 << 20
+"""Bytes of answers that clients have not taken, of all of them: a few of the largest fetches at
+once, hundreds of the usual size. The default of queued.max.response.bytes."""

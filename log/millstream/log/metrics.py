@@ -128,6 +128,30 @@ RETURNED = Family(
     "counter",
     "Records returned by the consumers of this process that are open, or were.",
 )
+CONNECTIONS = Family("millstream_server_connections", "gauge", "Clients that are connected.")
+CONNECTIONS_REFUSED = Family(
+    "millstream_server_refused_connections_total",
+    "counter",
+    "Connections that were not taken, or cut off. Counted by servers that are there.",
+)
+REQUEST_BYTES = Family(
+    "millstream_server_request_bytes",
+    "gauge",
+    "Bytes of requests that were read, in whole or in part, and not answered.",
+)
+REQUESTS_WAITING = Family(
+    "millstream_server_waiting_requests",
+    "gauge",
+    "Connections that are not read from until there is room for a request.",
+)
+RESPONSE_BYTES = Family(
+    "millstream_server_response_bytes", "gauge", "Bytes of answers that clients have not taken."
+)
+RESPONSES_WAITING = Family(
+    "millstream_server_waiting_responses",
+    "gauge",
+    "Requests that wait until there is room for an answer.",
+)
 DESCRIPTORS = Family("process_open_fds", "gauge", "Open file descriptors of this process.")
 
 FAMILIES = tuple(each for each in list(vars().values()) if isinstance(each, Family))
@@ -208,6 +232,16 @@ def _broker_lines(broker: Broker) -> Iterator[str]:
         (CLEANER_WRITTEN, cleaner.bytes_written),
         (CLEANER_REMOVED, cleaner.records_removed),
         (CLEANER_FAILURES, cleaner.failures),
+    ):
+        yield from _single(family, value)
+    servers = [each.stats() for each in broker.servers]
+    for family, value in (
+        (CONNECTIONS, sum(each.connections for each in servers)),
+        (CONNECTIONS_REFUSED, sum(each.refused for each in servers)),
+        (REQUEST_BYTES, sum(each.request_bytes for each in servers)),
+        (REQUESTS_WAITING, sum(each.waiting_requests for each in servers)),
+        (RESPONSE_BYTES, sum(each.response_bytes for each in servers)),
+        (RESPONSES_WAITING, sum(each.waiting_responses for each in servers)),
     ):
         yield from _single(family, value)
     descriptors = open_descriptors()

@@ -23,6 +23,7 @@ from millstream.log.storage.partition import AppendInfo, Partition, ReadResult
 from .catalog import Catalog
 from .counting import Traffic
 from .disk_threads import DiskThreads
+from .fetching import Room, fetch
 from .flusher import Flusher
 from .to_the_end import to_the_end
 from .topics import Topic, new_topic
@@ -244,40 +245,25 @@ class Partitions:
         wait_ms_max: int = 0,
         size_bytes_min: int = 1,
         size_bytes_max: int = INT32_MAX,
+        room: Room | None = None,
     ) -> dict[TopicPartition, Fetched]:
-        """Read several partitions, at most `size_bytes_max` of all together; wait until there is
-        something to read.
+        """Read several partitions, at most `size_bytes_max` of all together and what `room`
+        answers before each look; wait until there is something to read.
 
         Returns at once when any partition has an error. Batches come whole, the first one even when
         it is larger than asked for, and may begin before the offset.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + wait_ms_max / 1000
-        while True:
-            self._check_open()
-            answer, size_bytes = self._read_all(requests, isolation, size_bytes_max)
-            left_s = end - loop.time()
-            failed = any(isinstance(fetched, LogError) for fetched in answer.values())
-            if failed or size_bytes >= size_bytes_min or left_s <= 0:
-                return answer
-            await self._waiting.wait(list(answer), left_s)
-
-    def _read_all(
-        self, requests: Sequence[FetchRequest], isolation: Isolation, size_bytes_max: int
-    ) -> tuple[dict[TopicPartition, Fetched], int]:
-        """Read partitions in order while there is room; and how many bytes that were."""
-        answer: dict[TopicPartition, Fetched] = {}
-        size_bytes = 0
-        for request in requests:
-            left_bytes = max(size_bytes_max - size_bytes, 0)
-            limit = min(request.size_bytes_max, left_bytes)
-            fetched = self.read(request._replace(size_bytes_max=limit), isolation)
-            if isinstance(fetched, ReadResult):
-                if size_bytes and len(fetched.data) > left_bytes:
-                    fetched = fetched._replace(data=b"", aborted=())
-                size_bytes += len(fetched.data)
-            answer[request.topic_partition] = fetched
-        return answer, size_bytes
+        return await fetch(
+            self.read,
+            self._check_open,
+            self._waiting,
+            requests,
+            isolation=isolation,
+            wait_ms_max=wait_ms_max,
+            size_bytes_min=size_bytes_min,
+            size_bytes_max=size_bytes_max,
+            room=room,
+        )
 
     def read(self, request: FetchRequest, isolation: Isolation) -> Fetched:
         """Read one partition now."""

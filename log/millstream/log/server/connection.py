@@ -5,8 +5,9 @@ frame came, a handler ended, the client took what was written. Each request is a
 those before it are answered, or at once where both overlap (see `handler.py`).
 
 Bounds: requests read ahead (then the socket is not read from), bytes of one frame, bytes written
-that the client has not taken (then no request is begun). A client that breaks the protocol, stops
-amid a frame or takes nothing is cut off; `Server` watches the clock.
+that the client has not taken (then no request is begun); and, for all connections together, the
+memory (`memory.py`). A client that breaks the protocol, stops amid a frame or takes nothing is cut
+off; `Server` watches the clock.
 
 On a listener with TLS the handshake comes first, on one with SASL the login (`login.py`): until it
 is done, one request at a time is read, and few kinds are answered.
@@ -24,26 +25,24 @@ from millstream.log.events import event
 from millstream.log.security.tls import principal_of
 
 from .decoding import MalformedRequestError
-from .dispatch import LOGIN_APIS, Call, call_of, failure, respond, token_call
+from .dispatch import LARGE_ANSWERS, LOGIN_APIS, Call, failure, respond, understood
 from .encoding import Buffers
-from .frames import HEADER_SIZE_BYTES, FrameReader, parse_header
+from .frames import HEADER_SIZE_BYTES
 from .handler import Context, HangUpError, Peer
+from .inbox import REQUESTS_AHEAD_MAX, Inbox
 from .login import Login
+from .outbox import SENT_AT_ONCE_BYTES, Outbox
 
 if TYPE_CHECKING:
     from .server import Listener, Server
 
-__all__ = ["BYTES_AHEAD_MAX", "REQUESTS_AHEAD_MAX", "UNSENT_BYTES_MAX", "Connection"]
+__all__ = ["Connection"]
 
 HANDSHAKE_S = 30.0
 """How long a TLS handshake may take, and the goodbye of TLS."""
 
-REQUESTS_AHEAD_MAX = 16
-"""Of one connection, read or running. Kafka's clients send 5 (max.in.flight.requests)."""
-BYTES_AHEAD_MAX = 16 << 20
-"""Of requests of one connection that are read or running; one request may be larger."""
-UNSENT_BYTES_MAX = 1 << 20
-"""Of one connection. Beyond it nothing more is begun; one response may be larger."""
+SENT_IN_A_TURN = 16
+"""Pieces of a response handed to the network before others have their turn."""
 
 
 class _Running(NamedTuple):
@@ -65,14 +64,14 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._handshake: asyncio.Task[None] | None = None
         self._early = b""  # what came before the end of the handshake was noticed
-        self._frames = FrameReader(server.request_bytes_max)
-        self._waiting: deque[bytes] = deque()
+        self._inbox = Inbox(server.requests, server.request_bytes_max, self._advance)
         self._next: Call | None = None  # understood, and not begun
         self._running: deque[_Running] = deque()
-        self._ahead_bytes = 0
+        self._outbox = Outbox(server.responses)
         self._reads = True
-        self._writable = True
-        self._ends = False  # the client sends no more
+        self._takes = True  # what it is sent
+        self._ends = False  # nothing more is begun
+        self._discards = False
         self._lost = False
         self._unsent_bytes = 0
         self._muted: asyncio.TimerHandle | None = None
@@ -88,8 +87,9 @@ class Connection(asyncio.Protocol):
         self.peer = Peer(str(name[0]) if name else "", self._server.authorizer, self._server.quotas)
         if self._server.logins is not None and self._listener.at.protocol.sasl:
             self.peer.login = Login(self._server.logins, self.peer)
-            self._frames.size_bytes_max = self._server.logins.config.sasl_server_max_receive_size
-        transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+            config = self._server.logins.config
+            self._inbox.frames.size_bytes_max = config.sasl_server_max_receive_size
+        transport.set_write_buffer_limits(high=SENT_AT_ONCE_BYTES)
         if not self._server.admit(self):
             transport.abort()
         elif self._listener.tls is not None:
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
             return
         self._transport = secured
-        secured.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+        secured.set_write_buffer_limits(high=SENT_AT_ONCE_BYTES)
         principal = principal_of(secured.get_extra_info("peercert"))
         if principal is not None and self.peer.login is None:
             self.peer.principal = principal
@@ -129,15 +129,15 @@ class Connection(asyncio.Protocol):
         if self._handshake is not None:
             self._early += data
             return
+        if self._discards:
+            return
         self.since = self._loop.time()
         try:
-            frames = self._frames.feed(data)
+            is_to_do = self._inbox.feed(data)
         except MalformedRequestError as error:
             self._cut_off(error)
             return
-        if frames:
-            self._waiting.extend(frames)
-            self._ahead_bytes += sum(map(len, frames))
+        if is_to_do:
             self._advance()
 
     def eof_received(self) -> bool:
@@ -150,13 +150,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent."""
-        self._writable = False
-        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._takes = False
 
     def resume_writing(self) -> None:
         """The client has taken what was sent."""
-        self._writable = True
+        self._takes = True
         self.since = self._loop.time()
+        self._send()
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,8 +164,10 @@ class Connection(asyncio.Protocol):
         self._lost = True
         if self._muted is not None:
             self._muted.cancel()
-        self._waiting.clear()
         self._next = None
+        self._outbox.clear()
+        running_bytes = sum(each.call.size_bytes for each in self._running)
+        self._inbox.close(len(self._running), running_bytes)
         self._cancel_reads()
         self._server.forget(self)
 
@@ -174,8 +176,8 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is to do, and no frame has begun."""
-        busy = self._running or self._waiting or self._next or self._muted
-        return not (busy or self._frames.in_frame)
+        busy = self._running or self._next or self._muted or self._outbox.size_bytes
+        return not (busy or self._inbox.waiting or self._inbox.frames.in_frame)
 
     @property
     def is_known(self) -> bool:
@@ -186,11 +188,20 @@ class Connection(asyncio.Protocol):
     def stuck(self) -> bool:
         """Whether the client owes something: the rest of a frame, or room for its responses."""
         if not self._writable:
-            unsent_bytes = self._transport.get_write_buffer_size()
+            unsent_bytes = self._outbox.size_bytes + self._transport.get_write_buffer_size()
             if unsent_bytes < self._unsent_bytes:
-                self._unsent_bytes, self.since = unsent_bytes, self._loop.time()
+                self.since = self._loop.time()
+            self._unsent_bytes = unsent_bytes
             return True
-        return self._frames.in_frame and self._reads
+        return self._inbox.frames.in_frame and self._reads
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether others wait for memory that the client keeps for longer than it may."""
+        box = self._outbox
+        if self._server.responses.waiting and box.size_bytes and self._loop.time() >= box.due:
+            return True
+        return self._inbox.holds_up
 
     def abort(self) -> None:
         """Cut the connection at once."""
@@ -198,10 +209,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Take no more requests; end when those that were begun are answered."""
-        self._ends = True
-        self._waiting.clear()
-        self._next = None
-        self._pause_reading()
+        self._take_no_more()
         self._cancel_reads()
         self._advance()
 
@@ -218,22 +226,22 @@ class Connection(asyncio.Protocol):
             pass
         if self._lost or self._transport.is_closing():
             return
-        if self._ends and not self._running and not self._waiting and self._next is None:
+        busy = self._running or self._inbox.waiting or self._next or not self._writable
+        if self._ends and not busy:
             self._transport.close()
         elif self._is_full():
             self._pause_reading()
         elif not self._reads and not self._ends:
-            self._reads = True
-            self._transport.resume_reading()
+            self._resume_reading()
 
     def _begin_next(self) -> bool:
         if self._muted is not None:
             return False
         if self._next is None:
-            if not self._waiting or self._transport.is_closing() or self._logs_in():
+            if not self._inbox.waiting or self._transport.is_closing() or self._logs_in():
                 return False
             try:
-                self._next = self._understood(self._waiting.popleft())
+                self._next = understood(self._inbox.waiting.popleft(), self.peer.login)
             except MalformedRequestError as error:
                 self._cut_off(error)
                 return False
@@ -251,12 +259,22 @@ class Connection(asyncio.Protocol):
             header.client_id,
             header.api_key,
             call.version,
+            self._server.responses.turn,
         )
-        task = self._loop.create_task(respond(call, context))
+        task = self._loop.create_task(self._responded(call, context))
         self._running.append(_Running(call, task))
         self._server.began(task)
         task.add_done_callback(self._ended)
         return True
+
+    async def _responded(self, call: Call, context: Context) -> Buffers | None:
+        """The response, counted in the same step that made it."""
+        if call.header.api_key in LARGE_ANSWERS:
+            await self._server.responses.turn()
+        response = await respond(call, context)
+        if response is not None:
+            self._server.responses.took(sum(map(len, response)))
+        return response
 
     def _logs_in(self) -> bool:
         """Whether what comes next has to wait for the end of a login's request."""
@@ -265,27 +283,13 @@ class Connection(asyncio.Protocol):
             return False
         return login.principal is None or self._running[-1].call.header.api_key in LOGIN_APIS
 
-    def _understood(self, frame: bytes) -> Call:
-        """Raises MalformedRequestError, also for what may not be asked yet, or not any more."""
-        login = self.peer.login
-        if login is not None:
-            if login.raw:
-                return token_call(frame)
-            api_key = parse_header(frame).api_key
-            if api_key not in LOGIN_APIS and not login.holds():
-                raise MalformedRequestError(f"API {api_key} without a login that holds.")
-        return call_of(frame)
-
     def _login_went_on(self, login: Login) -> None:
         """A request was answered: was it a login's, other limits may hold now."""
-        self._frames.size_bytes_min = 0 if login.raw else HEADER_SIZE_BYTES
+        self._inbox.frames.size_bytes_min = 0 if login.raw else HEADER_SIZE_BYTES
         if login.principal is not None:
-            self._frames.size_bytes_max = self._server.request_bytes_max
+            self._inbox.frames.size_bytes_max = self._server.request_bytes_max
         if login.failed:
-            self._ends = True
-            self._waiting.clear()
-            self._next = None
-            self._pause_reading()
+            self._take_no_more()
 
     def _mute(self, throttle_s: float) -> None:
         """The client went too fast: for so long nothing more is begun or read (KIP-219)."""
@@ -305,37 +309,81 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, done: _Running) -> None:
         call, task = done
-        self._ahead_bytes -= call.size_bytes
+        self._inbox.answered(call.size_bytes)
         if task.cancelled():
             self._transport.close()
             return
         try:
-            error = task.exception()
-            if isinstance(error, HangUpError):
-                raise error
-            response = task.result() if error is None else failure(call, error)
+            response = self._response(call, task)
         except HangUpError as error:
             self._cut_off(error)
             return
-        if response is not None and not self._transport.is_closing():
-            self._server.answered(call.header.api_key)
-            self._transport.writelines(response)
-            self.since = self._loop.time()
+        if response is not None:
+            self._outbox.put(response, self._loop.time())
+            if self._lost or self._transport.is_closing():
+                self._outbox.clear()
+            else:
+                self._server.answered(call.header.api_key)
+                self.since = self._loop.time()
+                self._send()
         if self.peer.throttle_s:
             self._mute(self.peer.throttle_s)
             self.peer.throttle_s = 0.0
         if self.peer.login is not None and call.header.api_key in LOGIN_APIS:
             self._login_went_on(self.peer.login)
 
+    def _response(self, call: Call, task: asyncio.Task[Buffers | None]) -> Buffers | None:
+        """Raises HangUpError."""
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, HangUpError):
+            raise error
+        response = failure(call, error)
+        self._server.responses.took(sum(map(len, response)))
+        return response
+
+    def _send(self) -> None:
+        """Hand on what the client takes, for a while."""
+        for _ in range(SENT_IN_A_TURN):
+            if not self._takes or not self._outbox.size_bytes or self._transport.is_closing():
+                return
+            self._outbox.send(self._transport)
+        if self._takes and self._outbox.size_bytes:
+            self._loop.call_soon(self._send_on)
+
+    def _send_on(self) -> None:
+        self._send()
+        self._advance()
+
+    @property
+    def _writable(self) -> bool:
+        return self._takes and not self._outbox.size_bytes
+
     def _is_full(self) -> bool:
-        ahead = len(self._waiting) + len(self._running) + (self._next is not None)
+        ahead = len(self._inbox.waiting) + len(self._running) + (self._next is not None)
         ahead_max = REQUESTS_AHEAD_MAX if self.is_known else 1
-        return self._muted is not None or ahead >= ahead_max or self._ahead_bytes >= BYTES_AHEAD_MAX
+        return self._muted is not None or not self._inbox.may_read(ahead, ahead_max)
 
     def _pause_reading(self) -> None:
         if self._reads and not self._transport.is_closing():
             self._reads = False
             self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reads and not self._transport.is_closing():
+            self._reads = True
+            self.since = self._loop.time()  # it could send nothing until now
+            self._transport.resume_reading()
+
+    def _take_no_more(self) -> None:
+        """What still comes is thrown away: not read, it would make the end of the connection a
+        reset, and answers on their way would be lost."""
+        self._ends = self._discards = True
+        self._inbox.clear()
+        self._next = None
+        if self._handshake is None:
+            self._resume_reading()
 
     def _cancel_reads(self) -> None:
         for call, task in self._running:

@@ -18,19 +18,21 @@ from .encoding import Buffers, Fields
 from .frames import RequestHeader, parse_header, response_frame
 from .guards.rights import guarded
 from .handler import Context, Handler, HangUpError
+from .login import Login
 from .messages import decode_request, encode_response, response_header_version
 from .schema import struct_schema
 from .throttling import Usage
 
 __all__ = [
     "HANDLER_MODULES",
+    "LARGE_ANSWERS",
     "LOGIN_APIS",
     "Call",
     "apis",
     "call_of",
     "failure",
     "respond",
-    "token_call",
+    "understood",
 ]
 
 logger = logging.getLogger("millstream.log")
@@ -40,9 +42,9 @@ HANDLER_MODULES = (
     "api_versions",
     "client_quotas",
     "configs",
+    "consumer_groups",
     "fetch",
     "find_coordinator",
-    "consumer_groups",
     "group_admin",
     "groups",
     "metadata",
@@ -63,6 +65,9 @@ API_VERSIONS = 18
 SASL_AUTHENTICATE = 36
 LOGIN_APIS = frozenset({SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE})
 """What a client may ask that has not logged in; no quota counts them."""
+LARGE_ANSWERS = frozenset({3, 9, 15, 16, 29, 32, 35, 48, 61, 65, 66, 75})
+"""Lists and descriptions of what may be many: they begin when there is room for answers. Fetches
+ask for it by themselves, before they read."""
 _SECRET_APIS = frozenset({SASL_AUTHENTICATE, 51})
 """Requests that hold passwords or what passwords become: not for the program's log."""
 UNKNOWN_SERVER_ERROR = -1
@@ -115,10 +120,20 @@ def call_of(frame: bytes) -> Call:
     return Call(handler, header, version, request, len(frame))
 
 
-def token_call(frame: bytes) -> Call:
-    """A message of a login that came without a request around it; see `login.py`."""
-    header = RequestHeader(SASL_AUTHENTICATE, 0, 0, None, 0)
-    return Call(apis()[SASL_AUTHENTICATE], header, 0, _Token(frame), len(frame))
+def understood(frame: bytes, login: Login | None) -> Call:
+    """As `call_of`, where the client may ask for it as far as its login has come.
+
+    Raises:
+        MalformedRequestError: also for what may not be asked yet, or not any more.
+    """
+    if login is not None:
+        if login.raw:  # a message that came without a request around it; see `login.py`
+            header = RequestHeader(SASL_AUTHENTICATE, 0, 0, None, 0)
+            return Call(apis()[SASL_AUTHENTICATE], header, 0, _Token(frame), len(frame))
+        api_key = parse_header(frame).api_key
+        if api_key not in LOGIN_APIS and not login.holds():
+            raise MalformedRequestError(f"API {api_key} without a login that holds.")
+    return call_of(frame)
 
 
 async def respond(call: Call, context: Context) -> Buffers | None:

@@ -14,11 +14,19 @@ from typing import NamedTuple
 from .decoding import MalformedRequestError
 from .encoding import Buffers
 
-__all__ = ["HEADER_SIZE_BYTES", "FrameReader", "RequestHeader", "parse_header", "response_frame"]
+__all__ = [
+    "HEADER_SIZE_BYTES",
+    "LENGTH_SIZE_BYTES",
+    "FrameReader",
+    "RequestHeader",
+    "parse_header",
+    "response_frame",
+]
 
 _LENGTH = struct.Struct(">i")
 _HEADER = struct.Struct(">hhih")
 HEADER_SIZE_BYTES = _HEADER.size
+LENGTH_SIZE_BYTES = _LENGTH.size
 
 
 class RequestHeader(NamedTuple):
@@ -79,9 +87,9 @@ class FrameReader:
         return self._wanted >= 0 or bool(self._head)
 
     @property
-    def held_bytes(self) -> int:
-        """Bytes of the frame that is not whole."""
-        return len(self._frame)
+    def missing_bytes(self) -> int:
+        """Of the frame that is not whole; 0 while its length is not there."""
+        return max(self._wanted - len(self._frame), 0)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The frames that are whole with these bytes.

@@ -95,7 +95,7 @@ class Peer:
 
 
 class Context(NamedTuple):
-    """What a handler is told besides its request."""
+    """What a handler is told besides its request. `room` waits for memory, see `memory.py`."""
 
     broker: Broker
     identity: Identity
@@ -103,6 +103,7 @@ class Context(NamedTuple):
     client_id: str | None
     api_key: int
     version: int
+    room: Callable[[], Awaitable[int]] | None = None
 
     @property
     def principal(self) -> str:

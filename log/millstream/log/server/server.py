@@ -32,6 +32,7 @@ from .dispatch import apis
 from .handler import Identity
 from .listeners import ListenerAt, resolved_listeners
 from .login import Logins
+from .memory import RequestMemory, ResponseMemory
 
 if TYPE_CHECKING:
     import ssl
@@ -52,13 +53,19 @@ _BACKLOG = 512
 
 
 class ServerStats(NamedTuple):
-    """Where a server stands. `requests`: answers by API key."""
+    """Where a server stands. `requests`: answers by API key. `request_bytes` and `response_bytes`
+    are held for all connections; `waiting_requests` and `waiting_responses` wait for room.
+    """
 
     connections: int
     accepted: int
     refused: int
     running: int
     requests: Mapping[int, int]
+    request_bytes: int
+    response_bytes: int
+    waiting_requests: int
+    waiting_responses: int
 
 
 class Listener:
@@ -107,6 +114,8 @@ class Server:
         config = broker.config
         self.broker = broker
         self.request_bytes_max = config.socket_request_max_bytes
+        self.requests = RequestMemory(config.queued_max_request_bytes)
+        self.responses = ResponseMemory(config.queued_max_response_bytes)
         self.refused = 0
         self.listeners = listeners
         self.logins: Logins | None = None
@@ -149,11 +158,13 @@ class Server:
         for each in self.listeners:
             await each.open(self)
         self._watch = asyncio.get_running_loop().create_task(self._watch_clients())
+        self.broker.servers.add(self)
 
     async def close(self) -> None:
         """Take no more; answer what was begun; close every connection."""
         sockets = [each.sockets for each in self.listeners if each.sockets is not None]
         self._is_closing = True
+        self.broker.servers.discard(self)
         for listener in sockets:
             listener.close()
         for each in list(self._connections):
@@ -182,6 +193,10 @@ class Server:
             self.refused,
             len(self._tasks),
             dict(sorted(self._requests.items())),
+            self.requests.used_bytes,
+            self.responses.used_bytes,
+            self.requests.waiting,
+            self.responses.waiting,
         )
 
     # What connections tell
@@ -237,7 +252,7 @@ class Server:
             now = loop.time()
             for each in list(self._connections):
                 silent_s = now - each.since
-                if each.stuck and silent_s >= STUCK_S:
+                if (each.stuck and silent_s >= STUCK_S) or each.holds_up:
                     self.refused += 1
                     event("client is stuck", logging.WARNING, client=each.peer.address)
                     each.abort()

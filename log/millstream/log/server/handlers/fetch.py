@@ -54,6 +54,7 @@ async def _fetch(request: Any, context: Context) -> Fields:
         wait_ms_max=0 if refused or not wanted else min(max(request.max_wait, 0), WAIT_MS_MAX),
         size_bytes_min=request.min_bytes,
         size_bytes_max=min(max(request.max_bytes, 0), context.broker.config.fetch_max_bytes),
+        room=context.room,
     )
     return {
         "responses": [

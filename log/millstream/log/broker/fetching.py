@@ -1,0 +1,85 @@
+"""Reading several partitions for one answer, and waiting until there is something to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from millstream.log.errors import LogError
+from millstream.log.interface import Isolation
+from millstream.log.record import TopicPartition
+from millstream.log.storage.results import ReadResult
+
+from .waiting import WaitingFetches
+
+if TYPE_CHECKING:
+    from .partitions import Fetched, FetchRequest
+
+__all__ = ["Room", "fetch"]
+
+Room = Callable[[], Awaitable[int]]
+"""Waits for room for what is read; answers how many bytes, 0 for none."""
+Answer = dict[TopicPartition, "Fetched"]
+Read = Callable[["FetchRequest", Isolation], "Fetched"]
+_ONLY_OFFSETS = -1
+
+
+async def fetch(
+    read: Read,
+    check_open: Callable[[], None],
+    waiting: WaitingFetches,
+    requests: Sequence[FetchRequest],
+    *,
+    isolation: Isolation,
+    wait_ms_max: int,
+    size_bytes_min: int,
+    size_bytes_max: int,
+    room: Room | None,
+) -> Answer:
+    """See `Partitions.fetch`. What was read and does not suffice is not kept while it waits."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + wait_ms_max / 1000
+    while True:
+        limit = size_bytes_max if room is None else min(size_bytes_max, await room())
+        check_open()
+        if room is not None and not limit and size_bytes_max:
+            return {each.topic_partition: _without_data(read(each, isolation)) for each in requests}
+        answer, size_bytes, is_full = _read_all(read, requests, isolation, limit)
+        left_s = end - loop.time()
+        failed = any(isinstance(fetched, LogError) for fetched in answer.values())
+        cut_short = size_bytes > 0 and limit < size_bytes_max
+        enough = size_bytes >= min(size_bytes_min, size_bytes_max) or cut_short
+        if failed or enough or is_full or left_s <= 0:
+            return answer
+        partitions = list(answer)
+        answer.clear()
+        await waiting.wait(partitions, left_s)
+
+
+def _read_all(
+    read: Read, requests: Sequence[FetchRequest], isolation: Isolation, size_bytes_max: int
+) -> tuple[Answer, int, bool]:
+    """Read partitions in order while there is room; how many bytes that were, and whether some
+    partition has more than it was asked for, so that waiting would add nothing of it."""
+    answer: Answer = {}
+    size_bytes, is_full, has_room = 0, False, True
+    for request in requests:
+        left_bytes = max(size_bytes_max - size_bytes, 0)
+        limit = min(request.size_bytes_max, left_bytes) if has_room else _ONLY_OFFSETS
+        fetched = read(request._replace(size_bytes_max=limit), isolation)
+        if isinstance(fetched, ReadResult):
+            is_full = is_full or fetched.has_more
+            if size_bytes and len(fetched.data) > left_bytes:
+                fetched = fetched._replace(data=b"", aborted=())
+                is_full, has_room = True, False
+            size_bytes += len(fetched.data)
+            has_room = has_room and (not size_bytes or size_bytes < size_bytes_max)
+        answer[request.topic_partition] = fetched
+    return answer, size_bytes, is_full
+
+
+def _without_data(fetched: Fetched) -> Fetched:
+    if isinstance(fetched, ReadResult):
+        return fetched._replace(data=b"", aborted=())
+    return fetched
