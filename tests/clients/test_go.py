@@ -30,8 +30,8 @@ def program() -> Path:
     return kept(f"franz-go-{digest(*sources)}", fill) / "clients"
 
 
-def test_franz_go(program: Path, address: str) -> None:
-    ran = subprocess.run([program, address], capture_output=True, text=True, timeout=120)
+def test_franz_go(program: Path, either: str) -> None:
+    ran = subprocess.run([program, either], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {
         "created": [0, 3, 1],

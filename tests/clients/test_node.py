@@ -57,8 +57,8 @@ def run(clients: Path, program: str, address: str) -> dict[str, Any]:
     return seen
 
 
-def test_kafkajs(clients: Path, address: str) -> None:
-    assert run(clients, "kafkajs.mjs", address) == {
+def test_kafkajs(clients: Path, either: str) -> None:
+    assert run(clients, "kafkajs.mjs", either) == {
         "created": True,
         "createdAgain": False,
         "copies": 38,
@@ -85,12 +85,12 @@ def test_kafkajs(clients: Path, address: str) -> None:
     }
 
 
-def test_platformatic(clients: Path, address: str) -> None:
+def test_platformatic(clients: Path, either: str) -> None:
     told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     major, minor, _ = map(int, told.strip().removeprefix("v").split("."))
     if (major, minor) < (20, 19):
         pytest.skip(f"@platformatic/kafka wants Node 20.19 or newer, this is {told.strip()}")
-    assert run(clients, "platformatic.mjs", address) == {
+    assert run(clients, "platformatic.mjs", either) == {
         "created": ["platformatic", 3, 1],
         "again": 36,
         "copies": 38,
