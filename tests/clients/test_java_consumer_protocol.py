@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from clients.test_java_tools import GROUPS, READ, TOPICS, Tools
+from clients.test_java_tools import GROUPS, READ, TOOLS, TOPICS, Tools
 from shared.kafka_jars import Java
-from shared.served_log import until
+from shared.served_log import ServedLog, until
 
 pytestmark = pytest.mark.slow
 
+DUMP = f"{TOOLS}.DumpLogSegments"
 PROTOCOL = ("--command-property", "group.protocol=consumer")
 
 
@@ -64,3 +68,27 @@ def test_a_group_with_members(tools: Tools) -> None:
         finally:
             consumer.terminate()
     until(lambda: ["jmembers", "Empty"] in tools.rows(GROUPS, "--list", "--state"))
+
+
+def test_kafka_reads_what_is_kept_of_a_group(java: Java, tmp_path: Path) -> None:
+    with ServedLog(tmp_path / "log", {"offsets.topic.num.partitions": 1}) as served:
+        tools = Tools(java, served.address)
+        tools(TOPICS, "--create", "--topic", "jkept", "--partitions", "2")
+        tools.write("jkept", "1\n")
+        tools.read("jkept", 1, "--from-beginning", "--group", "jkept", *PROTOCOL)
+        topic_id = re.findall(r"TopicId: (\S+)", tools(TOPICS, "--describe", "--topic", "jkept"))[0]
+    file = tmp_path / "log" / "__consumer_offsets-0" / f"{0:020}.log"
+    told = java.run(DUMP, "--files", str(file), "--offsets-decoder")
+    pairs = re.findall(r"key: (\{.*?\}) payload: (\{.*\})", told)
+    by_kind = {}
+    for key, payload in pairs:
+        by_kind.setdefault(json.loads(key)["type"], json.loads(payload).get("data"))
+    assert {"3", "5", "6", "7", "8"} <= by_kind.keys()
+    assert (by_kind["3"]["epoch"], by_kind["6"]["assignmentEpoch"]) == (1, 1)
+    member = by_kind["5"]
+    assert member["subscribedTopicNames"] == ["jkept"]
+    assert member["clientId"] == "console-consumer"
+    places = [{"topicId": topic_id, "partitions": [0, 1]}]
+    assert by_kind["7"]["topicPartitions"] == places
+    assert by_kind["8"]["assignedPartitions"] == places
+    assert (by_kind["8"]["memberEpoch"], by_kind["8"]["state"]) == (1, 1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from millstream.log import OffsetAndMetadata, TopicPartition, open_log
+from millstream.log.broker.modern_values import Heartbeat
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.record import ConsumerGroupMetadata
 from shared.commands import run
 
 
@@ -97,3 +102,38 @@ def test_deleting_offsets_and_the_group(log: str) -> None:
     assert run(log, "groups", "delete", "g", "--json").json == [{"group": "g", "deleted": True}]
     assert run(log, "groups", "list", "--json").json == []
     assert len(run(log, "consume", "t", "--group", "g", "--until-end").lines) == 20
+
+
+def test_a_group_of_which_the_server_assigns(log: str) -> None:
+    """KIP-848: its members are there until their sessions end, also when nobody serves the log."""
+
+    async def join() -> None:
+        async with open_log(f"file:{log}") as opened:
+            assert isinstance(opened, EmbeddedLog)
+            broker = opened._broker
+            heartbeat = Heartbeat(
+                "m1", 0, "tests", instance_id="i", rebalance_timeout_ms=1000,
+                topics=frozenset({"t"}), owned=frozenset(),
+            )  # fmt: skip
+            await broker.groups.modern.heartbeat("new", heartbeat, broker.partitions)
+            at = {TopicPartition("t", 1): OffsetAndMetadata(3)}
+            await broker.offsets.commit(ConsumerGroupMetadata("new", 1, "m1"), at)
+
+    asyncio.run(join())
+    assert "new    Stable  consumer" in run(log, "groups", "list").lines
+    lines = run(log, "groups", "describe", "new").lines
+    assert lines[:3] == [
+        "new: Stable, 1 members",
+        "  generation 1, assignor uniform",
+        "  member m1 (i), client tests",
+    ]
+    assert lines[-1].split() == ["t-1", "3", "10", "7", "m1"]
+    assert "has 1 members" in run(log, "groups", "delete", "new", code=1).err
+    topic = Path(log) / "__consumer_offsets-0"
+    dumped = run(log, "log", "dump", str(topic / f"{0:020}.log"), "--decode", "--json").json
+    said = [each["decoded"] for each in dumped if each.get("decoded", {}).get("group") == "new"]
+    assert [each["kind"] for each in said] == [
+        *("group epoch", "assignment epoch", "group member", "member assignment"),
+        *("target assignment", "offset"),
+    ]
+    assert (said[2]["topics"], len(said[4]["partitions"])) == (["t"], 2)

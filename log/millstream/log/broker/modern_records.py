@@ -21,7 +21,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection, Mapping
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from millstream.log.errors import CorruptRecordError
 
@@ -29,11 +29,18 @@ from .modern_group import ModernGroup
 from .modern_values import MemberState, ModernMember, Place
 from .primitives import Reader, Writer
 
-__all__ = ["group_of_key", "group_rows", "restored"]
+__all__ = ["group_of_key", "group_rows", "restored", "told"]
 
 _EPOCH, _MEMBER, _TARGET_EPOCH, _TARGET, _CURRENT = 3, 5, 6, 7, 8
 _KINDS = frozenset({_EPOCH, _MEMBER, _TARGET_EPOCH, _TARGET, _CURRENT})
 _OF_MEMBERS = frozenset({_MEMBER, _TARGET, _CURRENT})
+_NAMES = {
+    _EPOCH: "group epoch",
+    _MEMBER: "group member",
+    _TARGET_EPOCH: "assignment epoch",
+    _TARGET: "target assignment",
+    _CURRENT: "member assignment",
+}
 _VALUE_VERSION = 0
 _ID_BYTES = 16
 _WHAT = "__consumer_offsets record of a consumer group"
@@ -99,6 +106,46 @@ def restored(name: str, rows: Mapping[bytes, bytes]) -> ModernGroup:
     group = ModernGroup(name)
     group.restore(epochs.get(_EPOCH, 0), epochs.get(_TARGET_EPOCH, 0), members, target)
     return group
+
+
+def told(raw_key: bytes, raw_value: bytes | None) -> dict[str, Any] | None:
+    """What one record says, for people; None for other kinds of records.
+
+    Raises:
+        CorruptRecordError: the record is not what its key says.
+    """
+    key = _decode_key(raw_key)
+    if key is None:
+        return None
+    found: dict[str, Any] = {"kind": _NAMES[key.kind], "group": key.group}
+    if key.kind in _OF_MEMBERS:
+        found["member"] = key.member_id
+    if raw_value is None:
+        return found | {"deleted": True}
+    group = restored(key.group, {raw_key: raw_value})
+    if key.kind == _EPOCH:
+        return found | {"epoch": group.epoch}
+    if key.kind == _TARGET_EPOCH:
+        return found | {"epoch": group.assignment_epoch}
+    if key.kind == _TARGET:
+        return found | {"partitions": _texts(group.target[key.member_id])}
+    member = ModernMember(key.member_id)
+    if key.kind == _MEMBER:
+        member = group.members[key.member_id]
+        return found | {"topics": sorted(member.topics), "pattern": member.regex}
+    reader = Reader(raw_value, _WHAT)
+    reader.int16()
+    member = _with_current(member, reader)
+    return found | {
+        "epoch": member.epoch,
+        "state": member.state.name,
+        "partitions": _texts(member.assigned),
+        "revoking": _texts(member.revoking),
+    }
+
+
+def _texts(places: Collection[Place]) -> list[str]:
+    return [f"{topic_id}-{number}" for topic_id, number in sorted(places)]
 
 
 def _key(kind: int, group: str, member_id: str | None = None) -> bytes:

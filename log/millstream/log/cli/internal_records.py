@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millstream.log.broker import offset_records, txn_records
+from millstream.log.broker import modern_records, offset_records, txn_records
 from millstream.log.config import CONSUMER_OFFSETS
 from millstream.log.errors import CorruptRecordError
 
@@ -24,7 +24,7 @@ def decoded(topic: str, key: bytes | None, value: bytes | None) -> dict[str, Any
 def _offset_record(key: bytes, value: bytes | None) -> dict[str, Any]:
     found = offset_records.decode_key(key)
     if found is None:
-        return {"kind": "unknown"}
+        return modern_records.told(key, value) or {"kind": "unknown"}
     if isinstance(found, str):
         if value is None:
             return {"kind": "group", "group": found, "deleted": True}
