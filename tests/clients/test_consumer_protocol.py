@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    ConsumerGroupType,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from shared.served_log import ServedLog, until
@@ -247,3 +255,50 @@ def failed(message: object) -> bool:
     if message is not None and message.error() is not None:
         raise KafkaException(message.error())
     return False
+
+
+def test_offsets_in_a_transaction(served: ServedLog) -> None:
+    """A zombie of an older epoch of the group cannot commit; the transaction of who may counts."""
+    topic = filled(served, "modern-exactly", partitions=2)
+    consumer = member(served, topic, topic)
+    until(lambda: shares(consumer) == [2])
+    stale = consumer.consumer_group_metadata()
+    other = member(served, topic, topic)
+    until(lambda: shares(consumer, other) == [1, 1])
+    producer = Producer({"bootstrap.servers": served.address, "transactional.id": topic})
+    producer.init_transactions(10)
+    position = [TopicPartition(topic, consumer.assignment()[0].partition, 7)]
+
+    producer.begin_transaction()
+    with pytest.raises(KafkaException) as raised:
+        producer.send_offsets_to_transaction(position, stale, 10)
+    assert raised.value.args[0].code() == KafkaError.ILLEGAL_GENERATION
+    producer.abort_transaction(10)
+
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction(position, consumer.consumer_group_metadata(), 10)
+    producer.commit_transaction(10)
+    assert [each.offset for each in consumer.committed(position, 10)] == [7]
+    consumer.close()
+    other.close()
+
+
+def test_administration(served: ServedLog) -> None:
+    topic = filled(served, "modern-admin")
+    consumer = member(served, topic, topic, group_instance_id="here")
+    until(lambda: shares(consumer) == [4])
+    consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
+    admin = AdminClient({"bootstrap.servers": served.address})
+    listed = admin.list_consumer_groups(types={ConsumerGroupType.CONSUMER}).result().valid
+    (found,) = [each for each in listed if each.group_id == topic]
+    assert (found.state, found.type) == (ConsumerGroupState.STABLE, ConsumerGroupType.CONSUMER)
+    described = admin.describe_consumer_groups([topic])[topic].result()
+    assert (described.type, described.partition_assignor) == (ConsumerGroupType.CONSUMER, "uniform")
+    (who,) = described.members
+    assert who.group_instance_id == "here"
+    assert len(who.assignment.topic_partitions) == 4
+    with pytest.raises(KafkaException) as raised:
+        admin.delete_consumer_groups([topic])[topic].result()
+    assert raised.value.args[0].code() == KafkaError.NON_EMPTY_GROUP
+    consumer.unsubscribe()
+    consumer.close()
