@@ -1,0 +1,113 @@
+"""Stopping: what was begun is answered, whole and in order, whatever else the client has sent."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ssl
+
+import pytest
+
+from millstream.log import open_log
+from millstream.log.client.embedded_log import EmbeddedLog
+from millstream.log.server import server as server_module
+from shared.asking import request_frame, response_of
+from shared.certificates import Authority
+from shared.wire_client import WireClient
+
+FETCH, API_VERSIONS = 1, 18
+MIB = 1 << 20
+RECORDS, VALUE = 8, bytes(range(256)) * 3900
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def settings(authority: Authority) -> dict[str, str]:
+    certificate, key = authority.sign("server", "/CN=localhost")
+    return {
+        "ssl.certificate.location": str(certificate),
+        "ssl.key.location": str(key),
+        "ssl.ca.location": str(authority.certificate),
+    }
+
+
+def fetch_frame() -> bytes:
+    partition = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 50 * MIB}
+    topics = [{"topic": "t", "partitions": [partition | {"current_leader_epoch": -1}]}]
+    return request_frame(
+        FETCH, 12, topics=topics, max_wait=dt.timedelta(), min_bytes=1, max_bytes=50 * MIB
+    )
+
+
+async def filled(log: EmbeddedLog) -> None:
+    await log.create_topic("t")
+    async with log.producer() as producer:
+        for _ in range(RECORDS):
+            await producer.send("t", VALUE)
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_an_answer_on_its_way_arrives(
+    protocol: str, authority: Authority, settings: dict[str, str]
+) -> None:
+    """Larger than any buffer; and the client has sent more than was read."""
+    tls = None
+    if protocol == "SSL":
+        tls = ssl.create_default_context(cafile=str(authority.certificate))
+
+    async def main() -> None:
+        async with open_log("memory:", config=settings) as log:
+            assert isinstance(log, EmbeddedLog)
+            await filled(log)
+            async with log.serve(f"{protocol}://127.0.0.1:0") as server:
+                client = await WireClient(server.address, tls).__aenter__()
+                client.writer.transport.pause_reading()
+                client.send(fetch_frame())
+                while not server.stats().requests.get(FETCH):
+                    await asyncio.sleep(0.001)
+                for _ in range(4000):
+                    client.send(request_frame(API_VERSIONS, 0))
+                stopping = asyncio.ensure_future(server.close())
+                await asyncio.sleep(0)  # it has begun
+                client.writer.transport.resume_reading()
+                frame = await client.frame()
+                assert frame is not None
+                read = response_of(FETCH, 12, frame).responses[0].partitions[0]
+                assert len(read.records) > RECORDS * len(VALUE)
+                assert await client.reader.read() == b""  # no reset
+                await client.__aexit__()
+                await stopping
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_one_who_takes_nothing_keeps_nobody(
+    protocol: str,
+    authority: Authority,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "GRACE_S", 0.3)
+    tls = None
+    if protocol == "SSL":
+        tls = ssl.create_default_context(cafile=str(authority.certificate))
+
+    async def main() -> None:
+        async with open_log("memory:", config=settings) as log:
+            assert isinstance(log, EmbeddedLog)
+            await filled(log)
+            async with log.serve(f"{protocol}://127.0.0.1:0") as server:
+                client = await WireClient(server.address, tls).__aenter__()
+                client.writer.transport.pause_reading()
+                client.send(fetch_frame())
+                while not server.stats().requests.get(FETCH):
+                    await asyncio.sleep(0.001)
+            assert server.stats().connections == 0
+            await client.__aexit__()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
