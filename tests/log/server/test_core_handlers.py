@@ -189,6 +189,49 @@ def test_fetch_waits_for_enough_and_no_longer() -> None:
     broker_test(test)
 
 
+def test_fetch_does_not_wait_for_bytes_of_a_partition_that_has_more_than_was_asked_for() -> None:
+    async def test(broker: Broker) -> None:
+        await broker.create_topic("t", 1, {"segment.bytes": 1 << 20})
+        await broker.create_topic("u", 1)
+        for _ in range(3):
+            await produce(broker, "t", batch(bytes(1000)))
+        size = len(batch(bytes(1000)))
+        wait = {"max_wait": dt.timedelta(seconds=50)}
+        limit = 2 * size + 10  # two batches fit, and leave room that nothing can fill
+        (found,) = await fetch(
+            broker, ["t"], **wait, min_bytes=limit, partition={"partition_max_bytes": limit}
+        )
+        assert len(found.records) == 2 * size
+        found = await fetch(broker, ["t", "u"], **wait, min_bytes=limit, max_bytes=limit)
+        assert [len(each.records) for each in found] == [2 * size, 0]
+
+        for _ in range(1100):
+            await produce(broker, "t", batch(bytes(1000)))
+        assert next(iter(broker.partitions)).segment_count > 1
+        offset = (1 << 20) // size - 2  # near the end of the first segment
+        (found,) = await fetch(broker, ["t"], offset=offset, **wait, min_bytes=100_000)
+        assert 0 < len(found.records) < 100_000
+
+    broker_test(test)
+
+
+def test_partitions_for_which_there_is_no_room_are_not_read() -> None:
+    async def test(broker: Broker) -> None:
+        names = [f"t{i}" for i in range(50)]
+        for name in names:
+            await broker.create_topic(name, 1)
+            await produce(broker, name, batch(bytes(1000)))
+        size = len(batch(bytes(1000)))
+        found = await fetch(broker, names, max_bytes=size + 10)
+        assert [len(each.records) for each in found] == [size] + [0] * 49
+        assert [each.high_watermark for each in found] == [1] * 50
+        assert broker.partitions.stats().fetched_bytes <= 2 * size
+        found = await fetch(broker, names, offset=7, max_bytes=size + 10)
+        assert {each.error_code for each in found} == {1}
+
+    broker_test(test)
+
+
 def test_fetch_refuses_what_it_must() -> None:
     async def test(broker: Broker) -> None:
         await broker.create_topic("t", 1)

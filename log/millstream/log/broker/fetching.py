@@ -44,7 +44,10 @@ async def fetch(
         limit = size_bytes_max if room is None else min(size_bytes_max, await room())
         check_open()
         if room is not None and not limit and size_bytes_max:
-            return {each.topic_partition: _without_data(read(each, isolation)) for each in requests}
+            return {
+                each.topic_partition: read(each._replace(size_bytes_max=_ONLY_OFFSETS), isolation)
+                for each in requests
+            }
         answer, size_bytes, is_full = _read_all(read, requests, isolation, limit)
         left_s = end - loop.time()
         failed = any(isinstance(fetched, LogError) for fetched in answer.values())
@@ -77,9 +80,3 @@ def _read_all(
             has_room = has_room and (not size_bytes or size_bytes < size_bytes_max)
         answer[request.topic_partition] = fetched
     return answer, size_bytes, is_full
-
-
-def _without_data(fetched: Fetched) -> Fetched:
-    if isinstance(fetched, ReadResult):
-        return fetched._replace(data=b"", aborted=())
-    return fetched
