@@ -223,12 +223,21 @@ class Worker:
             try:
                 is_over = await self._turn()
             except LogError as error:
-                is_fenced = self._journal.is_shared and isinstance(error, ProducerFencedError)
-                if not (error.retriable or is_fenced or isinstance(error, _GROUP_MOVED_ON)):
+                if not (error.retriable or self._others_have_it(error)):
                     raise
                 await self._recover(error)
-        await self._commit()
+        try:
+            await self._commit()
+        except LogError as error:
+            if not self._others_have_it(error):
+                raise
+            await self._lose_all()
         await self._cycle.purge()
+
+    def _others_have_it(self, error: LogError) -> bool:
+        """Whether what was not committed is theirs to do, or this worker's when it begins again."""
+        is_fenced = self._journal.is_shared and isinstance(error, ProducerFencedError)
+        return is_fenced or isinstance(error, _GROUP_MOVED_ON)
 
     async def _turn(self) -> bool:
         """Fetch once, process what can be, commit when due; True when the end is reached."""

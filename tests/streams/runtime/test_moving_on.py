@@ -188,3 +188,32 @@ def test_a_worker_that_sleeps_after_its_commit_has_not_what_others_wrote_then(
         await log.remove_group_members("counter")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("gone", ["transaction", "member"])
+def test_it_is_told_to_stop_when_it_cannot_commit_any_more(
+    before: Callable[[str, Hook], None], gone: str
+) -> None:
+    """That is no failure: who comes next reads what it read."""
+
+    async def main() -> None:
+        async with served() as (log, remote):
+            await write(log)
+            app = counter()
+            app.commit_interval_ms = 3_600_000
+            worker = Worker(RunContext.of(app, remote))
+
+            async def end() -> None:
+                if gone == "member":
+                    await log.remove_group_members("counter")
+                else:
+                    assert await log.terminate_transaction("counter-0")
+
+            async with asyncio.timeout(60), running(worker):
+                while worker.stats().records < KEYS:
+                    await asyncio.sleep(0.01)  # asked again
+                before("send_offsets", end)
+            async with running(Worker(RunContext.of(counter(), remote))):
+                await counted(log, 1)
+
+    asyncio.run(main())
