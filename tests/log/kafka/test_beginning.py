@@ -76,11 +76,10 @@ def test_librdkafka_is_told_where_to_begin_and_nothing_else(
     on_log(url, body)
 
 
-@pytest.mark.cluster
 def test_nothing_before_it_is_read(kafka_url: str, topic: str) -> None:
     async def body(log: Log) -> None:
         partitions = await fill(log, topic)
-        for _ in range(30):
+        for _ in range(15):
             async with log.consumer() as consumer:
                 await consumer.assign(partitions)
                 for partition in partitions:
