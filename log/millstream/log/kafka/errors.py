@@ -52,6 +52,11 @@ _KAFKA_CODES: dict[int, type[LogError]] = {
     KafkaError.COORDINATOR_NOT_AVAILABLE: errors.LogUnavailableError,
     KafkaError.NOT_COORDINATOR: errors.LogUnavailableError,
     KafkaError.NOT_CONTROLLER: errors.LogUnavailableError,
+    # A partition has a new leader, of which not all know yet, or which does not know all yet.
+    KafkaError.FENCED_LEADER_EPOCH: errors.LogUnavailableError,
+    KafkaError.UNKNOWN_LEADER_EPOCH: errors.LogUnavailableError,
+    KafkaError.OFFSET_NOT_AVAILABLE: errors.LogUnavailableError,
+    KafkaError.LISTENER_NOT_FOUND: errors.LogUnavailableError,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: errors.NotEnoughReplicasError,
     KafkaError.TOPIC_AUTHORIZATION_FAILED: errors.NotAuthorizedError,
     KafkaError.GROUP_AUTHORIZATION_FAILED: errors.NotAuthorizedError,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import (
     AdminClient,
@@ -22,13 +23,20 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from millstream.log.errors import LogError, RetriableError, TopicExistsError, UnknownTopicError
+from millstream.log.errors import (
+    LogError,
+    LogUnavailableError,
+    RetriableError,
+    TopicExistsError,
+    UnknownTopicError,
+)
 from millstream.log.interface import Isolation
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
 from .errors import error_of, raised_as_ours
 from .own_thread import OwnThread
+from .recent_topics import RecentTopics
 from .retrying import asked_again, patiently
 
 __all__ = ["KafkaAdmin", "answered"]
@@ -40,6 +48,8 @@ T = TypeVar("T")
 
 _ANSWER_S = 30.0
 _TRY_S = 3.0
+_LEADER_ANSWERS_S = 10.0
+"""After which it is looked for again: it may be another server by then."""
 _SEEN_WITHIN_S = 15.0
 """How long a broker may take to know of a topic that another has created or deleted."""
 _ASK_AGAIN_S = 0.02
@@ -56,6 +66,7 @@ class KafkaAdmin:
         self._url = url
         self._thread = OwnThread("millstream-kafka-admin")
         self._refused: LogError | None = None
+        self.recent = RecentTopics()
         with raised_as_ours(url):
             own = {"logger": _LIBRDKAFKA, "error_cb": self._failed}
             self.client = AdminClient({**settings, **own})
@@ -105,6 +116,7 @@ class KafkaAdmin:
             try:
                 await answered(self.client.create_topics([topic])[name], f"Topic {name}")
             except TopicExistsError:
+                self.recent.add(name)
                 if not tries:
                     raise  # else it is the one that was asked for before
             except RetriableError:
@@ -113,6 +125,7 @@ class KafkaAdmin:
 
         tries: list[None] = []
         await create()
+        self.recent.add(name)
         await self._seen(name, is_there=True)
 
     async def delete(self, name: str) -> None:
@@ -131,6 +144,7 @@ class KafkaAdmin:
 
         tries: list[None] = []
         await delete()
+        self.recent.discard(name)
         await self._seen(name, is_there=False)
 
     @asked_again
@@ -164,9 +178,10 @@ class KafkaAdmin:
         what = f"Topic {name}"
         with raised_as_ours(what):
             asked = self.client.describe_topics(TopicCollection([name]))[name]
-        topic = await answered(asked, what)
         resource = ConfigResource(ResourceType.TOPIC, name)
-        entries = await answered(self.client.describe_configs([resource])[resource], what)
+        with self.recent.known(name):
+            topic = await answered(asked, what)
+            entries = await answered(self.client.describe_configs([resource])[resource], what)
         config = {key: entry.value or "" for key, entry in entries.items()}
         return TopicDescription(
             name,
@@ -183,7 +198,8 @@ class KafkaAdmin:
         from confluent_kafka import TopicCollection
 
         asked = self.client.describe_topics(TopicCollection([name]))[name]
-        topic = await answered(asked, f"Topic {name}")
+        with self.recent.known(name):
+            topic = await answered(asked, f"Topic {name}")
         return [TopicPartition(name, each) for each in range(len(topic.partitions))]
 
     @asked_again
@@ -199,9 +215,17 @@ class KafkaAdmin:
         asked = self.client.list_offsets(
             {Place(tp.topic, tp.partition): spec for tp, spec in wanted.items()},
             isolation_level=_ISOLATION[isolation],
+            request_timeout=_LEADER_ANSWERS_S,
         )
         found = {TopicPartition(at.topic, at.partition): each for at, each in asked.items()}
-        return {tp: await answered(found[tp], f"Partition {tp}") for tp in wanted}
+        answers: dict[TopicPartition, Any] = {}
+        async with self._asks_leaders():
+            for tp in wanted:
+                with self.recent.known(tp.topic):
+                    answers[tp] = await answered(found[tp], f"Partition {tp}")
+                if answers[tp].offset == OFFSET_INVALID:
+                    raise LogUnavailableError(f"Partition {tp}: its leader does not answer.")
+        return answers
 
     @asked_again
     async def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
@@ -211,8 +235,20 @@ class KafkaAdmin:
         asked = self.client.delete_records(
             [Place(tp.topic, tp.partition, offset) for tp, offset in before.items()]
         )
-        for at, each in asked.items():
-            await answered(each, f"Partition {at.topic}-{at.partition}")
+        async with self._asks_leaders():
+            for at, each in asked.items():
+                with self.recent.known(at.topic):
+                    await answered(each, f"Partition {at.topic}-{at.partition}")
+
+    @asynccontextmanager
+    async def _asks_leaders(self) -> AsyncIterator[None]:
+        """librdkafka remembers which servers lead, and asks them again although they do not."""
+        try:
+            yield
+        except LogUnavailableError:
+            with suppress(LogError):
+                await self._thread.run(partial(self._names, _TRY_S))
+            raise
 
     async def close(self) -> None:
         """End the thread. The client goes with its last reference."""

@@ -86,6 +86,7 @@ class KafkaConsumer:
             },
             self._thread,
             self._calls.tell,
+            admin.recent,
             group=group,
             is_cooperative=config.is_cooperative,
             fetch_bytes=min(config.fetch_max_bytes, 4 * config.max_partition_fetch_bytes),

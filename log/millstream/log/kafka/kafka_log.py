@@ -291,12 +291,12 @@ class KafkaLog:
         self, *, transactional_id: str | None = None, config: Mapping[str, str | int] | None = None
     ) -> KafkaProducer:
         """A producer; it starts when it is entered or first used."""
-        self._admin  # noqa: B018 - raises when the log is not open
         producer = KafkaProducer(
             self._connection,
             self.url,
             transactional_id=transactional_id,
             config=KafkaProducerConfig.parse(config),
+            recent=self._admin.recent,
             on_close=self._producer_closed,
         )
         self._producers[producer] = None

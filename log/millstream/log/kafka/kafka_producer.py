@@ -42,6 +42,7 @@ from millstream.log.record import (
 from .deliveries import Deliveries
 from .errors import error_of, raised_as_ours
 from .own_thread import OwnThread
+from .recent_topics import RecentTopics
 from .retrying import patiently
 from .settings import KafkaProducerConfig
 from .transaction_calls import TransactionCalls
@@ -69,6 +70,7 @@ class KafkaProducer:
         *,
         transactional_id: str | None,
         config: KafkaProducerConfig,
+        recent: RecentTopics,
         on_close: Callable[[KafkaProducer], None],
     ) -> None:
         if transactional_id == "":
@@ -76,6 +78,7 @@ class KafkaProducer:
         self._url = url
         self._transactional_id = transactional_id
         self._config = config
+        self._recent = recent
         self._on_close = on_close
         self._settings = {
             **config.for_librdkafka(transactional_id, connection),
@@ -266,10 +269,10 @@ class KafkaProducer:
     def _ask_partitions(self, topic: str) -> int:
         """In the thread."""
         assert self._producer is not None
-        with raised_as_ours(f"Topic {topic}"):
+        with self._recent.known(topic), raised_as_ours(f"Topic {topic}"):
             found = self._producer.list_topics(topic, 30.0).topics[topic]
-        if found.error is not None:
-            raise error_of(found.error, f"Topic {topic}")
+            if found.error is not None:
+                raise error_of(found.error, f"Topic {topic}")
         return len(found.partitions)
 
     async def flush(self) -> None:

@@ -28,6 +28,7 @@ from .columns import sorted_out
 from .errors import error_of, raised_as_ours
 from .group_metadata import group_metadata_from
 from .own_thread import OwnThread
+from .recent_topics import RecentTopics
 from .retrying import patiently
 
 __all__ = ["Fetched", "Reader", "Rebalance"]
@@ -87,6 +88,7 @@ class Reader:
         settings: Mapping[str, Any],
         thread: OwnThread,
         tell: Callable[[Rebalance], None],
+        recent: RecentTopics,
         *,
         group: str | None,
         is_cooperative: bool,
@@ -95,6 +97,7 @@ class Reader:
         self._group = group
         self._thread = thread
         self._tell = tell
+        self._recent = recent
         self._is_cooperative = is_cooperative
         self._fetch_bytes = fetch_bytes
         self._what = f"Group {group}" if group is not None else "Consumer"
@@ -192,7 +195,8 @@ class Reader:
     # What is read
 
     def subscribe(self, topics: list[str]) -> None:
-        """Take part in the group."""
+        """Take part in the group; librdkafka looks again for what is not there after minutes."""
+        self.partitions_of([each for each in topics if each in self._recent])
         self._is_subscribed = True
         self._wanted = None
         with raised_as_ours(self._what):
@@ -289,10 +293,10 @@ class Reader:
         return {topic: patiently(partial(self._partition_count, topic)) for topic in topics}
 
     def _partition_count(self, topic: str) -> int:
-        with raised_as_ours(f"Topic {topic}"):
+        with self._recent.known(topic), raised_as_ours(f"Topic {topic}"):
             found = self._opened.list_topics(topic, _ANSWER_S).topics[topic]
-        if found.error is not None:
-            raise error_of(found.error, f"Topic {topic}")
+            if found.error is not None:
+                raise error_of(found.error, f"Topic {topic}")
         return len(found.partitions)
 
     # A rebalance
