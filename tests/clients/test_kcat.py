@@ -156,6 +156,8 @@ def test_members_share_what_there_is(kcat: Kcat) -> None:
             assert sorted(own) == ["0", "1"]
             second.send_signal(signal.SIGINT)
             told(first.stderr, both)
+        first.send_signal(signal.SIGINT)  # killed, it would be missed by the server long after
+        assert first.wait(30) == 0
 
 
 def test_errors(kcat: Kcat) -> None:
