@@ -8,9 +8,11 @@ import datetime as dt
 import logging
 import os
 import random
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from millstream.log.server.dispatch import apis, call_of
 from millstream.log.server.server import Server, serve
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import request_frame
+from shared.certificates import Authority
 from shared.hostile import (
     changed,
     lying_frames,
@@ -33,6 +36,7 @@ from shared.hostile import (
     recorded_requests,
     throw,
 )
+from shared.scram_client import ScramClient
 from shared.wire_client import WireClient
 
 PRODUCE, FETCH, METADATA, API_VERSIONS, DESCRIBE = 0, 1, 3, 18, 32
@@ -40,7 +44,7 @@ BEGIN = dt.timedelta()
 
 
 @asynccontextmanager
-async def served(**config: Any) -> AsyncIterator[Server]:
+async def served(listen: str = "127.0.0.1:0", **config: Any) -> AsyncIterator[Server]:
     """A server on a log in memory."""
     settings = {name.replace("_", "."): value for name, value in config.items()}
     broker = await Broker.open(
@@ -48,7 +52,7 @@ async def served(**config: Any) -> AsyncIterator[Server]:
         clock=SystemClock(),
     )  # fmt: skip
     try:
-        async with serve(broker, "127.0.0.1:0") as server:
+        async with serve(broker, listen) as server:
             yield server
     finally:
         await broker.close()
@@ -340,6 +344,81 @@ def test_thousands_of_connections(caplog: pytest.LogCaptureFixture) -> None:
                     assert await client.frame() is not None
 
     attacked(attack, caplog)
+
+
+def test_handshakes_and_logins_broken_off(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """TLS that is changed, cut short or none at all; SASL that is left at every step."""
+    source = random.Random(8)
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("server", "/CN=localhost")
+    tls = ssl.create_default_context(cafile=str(authority.certificate))
+
+    async def attack(server: Server) -> None:
+        _, by_tls, by_login, by_both = [each.rpartition("/")[2] for each in server.addresses]
+        for _ in range(30):
+            await no_handshake(source, source.choice((by_tls, by_both)), tls)
+            await behind_tls(source, source.choice((by_tls, by_both)), tls)
+            await half_a_login(source, by_login, None)
+            await half_a_login(source, by_both, tls)
+
+    attacked(
+        attack,
+        caplog,
+        listen=",".join(
+            f"{each}://127.0.0.1:0" for each in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+        ),
+        ssl_certificate_location=str(certificate),
+        ssl_key_location=str(key),
+        sasl_enabled_mechanisms="PLAIN,SCRAM-SHA-256",
+        connection_failed_authentication_delay_ms="1",
+        allow_everyone_if_no_acl_found="true",
+    )
+
+
+async def no_handshake(source: random.Random, address: str, tls: ssl.SSLContext) -> None:
+    hello = client_hello(tls)
+    kinds = (hello[: source.randrange(len(hello))], changed(source, hello), noise(source))
+    async with WireClient(address) as client:
+        client.writer.write(source.choice((*kinds, hello + noise(source))))
+        if source.random() < 0.5:
+            client.writer.write_eof()
+            with suppress(ConnectionError):
+                while await client.reader.read(1 << 16):
+                    pass
+
+
+async def behind_tls(source: random.Random, address: str, tls: ssl.SSLContext) -> None:
+    async with WireClient(address, tls) as client:
+        for frame in source.sample(recorded_requests(), 3):
+            client.send(changed(source, frame))
+        if source.random() < 0.5:
+            client.writer.transport.abort()
+        else:
+            await client.frame()
+
+
+async def half_a_login(source: random.Random, address: str, tls: ssl.SSLContext | None) -> None:
+    """Left after any number of steps, some of which may be changed."""
+    version = source.choice((0, 1))  # after the first, messages come without a request around them
+    tokens = [ScramClient("SCRAM-SHA-256", "nobody", "x").first(), b"\0nobody\0x", b"", b"x"]
+    steps = [request_frame(17, version, mechanism=source.choice(("PLAIN", "SCRAM-SHA-256")))]
+    steps += [
+        token if not version else request_frame(36, 2, auth_bytes=token)
+        for token in source.choices(tokens, k=source.randrange(4))
+    ]
+    with suppress(ConnectionError, ssl.SSLError):
+        async with WireClient(address, tls) as client:
+            for step in steps[: source.randrange(1, len(steps) + 1)]:
+                client.send(changed(source, step) if source.random() < 0.3 else step)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(client.frame(), source.choice((0.001, 0.02)))
+
+
+def client_hello(tls: ssl.SSLContext) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        tls.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
 
 
 def test_more_connections_than_are_allowed(caplog: pytest.LogCaptureFixture) -> None:

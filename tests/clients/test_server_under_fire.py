@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,15 @@ from confluent_kafka import Consumer, Producer
 
 from millstream.log.server.dispatch import apis
 from shared.hostile import changed, memory_bytes, noise, random_request, recorded_requests, throw
+from shared.wire_client import WireClient
+
+METADATA = 3
 
 GROWTH_BYTES_MAX = 96 << 20
+QUIET_S = 5.0
+SLOWER_MAX = 30
+"""Times that a request may take longer while the server is attacked from 20 connections at once:
+those who attack it share its cores."""
 
 
 class Beside:
@@ -64,6 +72,30 @@ class Beside:
             self.complaints.append(error)
 
 
+class Answered:
+    """Asks, one request after the other, and notes how long each took."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def for_seconds(self, seconds: float) -> list[float]:
+        """In order of size."""
+        loop = asyncio.get_running_loop()
+        end, took = loop.time() + seconds, []
+        async with WireClient(self._address) as client:
+            while loop.time() < end:
+                begun = loop.time()
+                answer = await client.ask(METADATA, 9, topics=[{"name": "beside"}])
+                took.append(loop.time() - begun)
+                assert answer.topics[0].error_code == 0
+                await asyncio.sleep(0.01)
+        return sorted(took)
+
+    def measure(self, seconds: float) -> list[float]:
+        """In a thread, on a loop of its own: nobody else's work is in the figures."""
+        return asyncio.run(self.for_seconds(seconds))
+
+
 @pytest.mark.slow
 def test_clients_notice_nothing(tmp_path: Path) -> None:
     seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
@@ -82,8 +114,14 @@ def test_clients_notice_nothing(tmp_path: Path) -> None:
         assert server.stdout is not None
         address = server.stdout.readline().strip().rpartition(" ")[2]
         Producer({"bootstrap.servers": address}).list_topics("beside", timeout=10)
-        with Beside(address) as beside:
+        with Beside(address) as beside, ThreadPoolExecutor(1) as threads:
+            quiet = Answered(address).measure(QUIET_S)
+            noisy = threads.submit(Answered(address).measure, seconds)
             resident = asyncio.run(attack(address, source, seconds, server.pid))
+            attacked = noisy.result()
+        figures = [(each[len(each) // 2], each[-1]) for each in (quiet, attacked)]
+        print("median and longest, quiet and attacked:", figures, "s")
+        assert figures[1][0] < SLOWER_MAX * figures[0][0], figures
         assert beside.complaints == []
         assert beside.read == beside.sent
         assert len(beside.sent) > seconds
