@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 
+from millstream.log import open_log
 from shared.commands import run
 
 LINES = b"".join(b"key-%d\tvalue-%d\n" % (n % 3, n) for n in range(30))
@@ -74,3 +77,32 @@ def test_groups(kafka_url: str) -> None:
     run(kafka_url, "groups", "delete", "billing")
     assert "billing" not in run(kafka_url, "groups", "list").text
     assert "Traceback" not in run(kafka_url, "groups", "describe", "billing", code=1).err
+
+
+def test_consume_waits_for_a_transaction_that_is_open(kafka_url: str) -> None:
+    run(kafka_url, "topics", "create", "orders")
+    is_open = threading.Event()
+
+    async def write() -> None:
+        async with (
+            open_log(kafka_url) as log,
+            log.producer(transactional_id="other") as producer,
+        ):
+            await producer.begin_transaction()
+            await producer.send("orders", b"in the transaction")
+            await producer.flush()
+            is_open.set()
+            await asyncio.sleep(2)  # in which a command that does not wait is over
+            await producer.commit_transaction()
+
+    writing = threading.Thread(target=lambda: asyncio.run(write()))
+    writing.start()
+    assert is_open.wait(60)
+    try:
+        found = run(kafka_url, "consume", "orders", "--until-end").lines
+        dirty = run(
+            kafka_url, "consume", "orders", "--until-end", "--isolation", "read_uncommitted"
+        )
+    finally:
+        writing.join()
+    assert found == dirty.lines == ["in the transaction"]
