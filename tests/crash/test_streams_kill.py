@@ -8,8 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,58 +15,26 @@ from pathlib import Path
 import orjson
 import pytest
 
-from millstream.log import open_log
-from shared.running import feed, last_integers, records
-
-APP = textwrap.dedent(
-    """
-    from millstream.streams import App
-
-    app = App("kills")
-    events = app.topic("events", key=str, value=dict)
-
-
-    @app.table(events)
-    def count(total: int, event: dict) -> int:
-        return total + 1
-
-
-    count.changes().to("counts")
-
-
-    @app.table(events, key=lambda event: event["group"])
-    def by_group(total: int, event: dict) -> int:
-        return total + 1
-
-
-    by_group.changes().to("group-counts")
-    """
+from shared.counting_app import (
+    check_counts,
+    count_command,
+    environment,
+    write_counted,
+    write_counting_app,
 )
 
 
+def log_of(directory: Path) -> str:
+    return f"file:{directory / 'log'}"
+
+
 def command(directory: Path, *options: str) -> list[str]:
-    program = "from millstream.cli.main import main; main()"
-    app = str(directory / "app.py")
-    log = f"file:{directory / 'log'}"
-    return [sys.executable, "-c", program, "run", app, "--log", log, *options]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return count_command(directory, log_of(directory), *options)
 
 
 def prepare(directory: Path, count: int) -> Counter[str]:
-    (directory / "app.py").write_text(APP)
-    rng = random.Random(7)
-    rows = [(f"key-{rng.randrange(500)}", {"group": f"g{n % 10}"}, n) for n in range(count)]
-
-    async def write() -> None:
-        async with open_log(f"file:{directory / 'log'}") as log:
-            for start in range(0, count, 10_000):
-                await feed(log, "events", rows[start : start + 10_000], partitions=4)
-
-    asyncio.run(write())
-    return Counter(key for key, _, _ in rows)
+    write_counting_app(directory)
+    return asyncio.run(write_counted(log_of(directory), count))
 
 
 def whole_run_s(directory: Path) -> float:
@@ -104,20 +70,10 @@ def kill_until_done(directory: Path, life_s: float) -> int:
         return kills
 
 
-async def check(directory: Path, expected: Counter[str]) -> None:
-    async with open_log(f"file:{directory / 'log'}") as log:
-        counts = await last_integers(log, "counts")
-        assert sum(counts.values()) == expected.total()
-        assert counts == expected
-        assert len(await records(log, "counts")) == expected.total()
-        groups = await last_integers(log, "group-counts")
-        assert groups == {f"g{n}": expected.total() // 10 for n in range(10)}
-
-
 def test_killed_now_and_then(tmp_path: Path) -> None:
     expected = prepare(tmp_path, 30_000)
     kills = kill_until_done(tmp_path, life_s=0.4 * whole_run_s(tmp_path))
-    asyncio.run(check(tmp_path, expected))
+    asyncio.run(check_counts(log_of(tmp_path), expected))
     assert kills > 0
 
 
@@ -128,7 +84,7 @@ def test_killed_again_and_again_over_300_000_records(tmp_path: Path, life: str) 
     whole_s = whole_run_s(tmp_path)  # a fast machine is done before a second is over
     life_s = min(1.0, 0.6 * whole_s) if life == "about a second" else 0.3 * whole_s
     kills = kill_until_done(tmp_path, life_s)
-    asyncio.run(check(tmp_path, expected))
+    asyncio.run(check_counts(log_of(tmp_path), expected))
     assert kills > 0
 
 
@@ -151,7 +107,7 @@ def test_sigterm_finishes_the_commit_and_leaves_nothing_to_restore(tmp_path: Pat
     second = orjson.loads(rest.stdout)
     assert second["restored"] == 0
     assert first["commits"] > 0
-    asyncio.run(check(tmp_path, expected))
+    asyncio.run(check_counts(log_of(tmp_path), expected))
 
 
 def wait_for_state(directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from millstream.log import Log, Record, TopicPartition
+from millstream.log import Log, Record, TopicPartition, UnknownTopicError
 from millstream.streams import App, RunResult, run_app
 
 Row = tuple[str | None, Any, int]
@@ -41,6 +41,21 @@ async def records(log: Log, topic: str, isolation: str = "read_committed") -> li
             for batch in await consumer.poll_batches(20):
                 found += batch
     return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def decided(log: Log, *topics: str) -> None:
+    """Wait until no transaction holds back what these topics have, of those that are there: on a
+    cluster what is committed can be read a moment later."""
+    for topic in topics:
+        try:
+            count = (await log.describe_topic(topic)).partitions
+        except UnknownTopicError:
+            continue
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        ends = await log.end_offsets(partitions, "read_uncommitted")
+        async with asyncio.timeout(60):
+            while any(at < ends[tp] for tp, at in (await log.end_offsets(partitions)).items()):
+                await asyncio.sleep(0.05)  # asked again
 
 
 async def integers(log: Log, topic: str) -> list[tuple[str, int]]:
