@@ -72,4 +72,4 @@ def download(what: str, command: Sequence[str | Path], *, cwd: Path | None = Non
     except subprocess.TimeoutExpired:
         pytest.skip(f"{said} within {WITHIN_S} s")
     if got.returncode:
-        pytest.skip(f"{said}: {(got.stderr.strip() or got.stdout.strip())[-300:]}")
+        pytest.skip(f"{said}: {(got.stderr.strip() or got.stdout.strip())[:300]}")

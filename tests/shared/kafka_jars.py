@@ -23,8 +23,8 @@ def _jars() -> Path:
     """The folder of jars, downloaded if need be. Maven compares checksums (-C)."""
 
     def fill(folder: Path) -> None:
-        copy = ["mvn", "-q", "-B", "-C", "-f", POM, COPY, f"-DoutputDirectory={folder}"]
-        download("Apache Kafka", copy)
+        copy = ["mvn", "-q", "-B", "-C", "-Dstyle.color=never", "-f", POM, COPY]
+        download("Apache Kafka", [*copy, f"-DoutputDirectory={folder}"])
 
     return kept(f"apache-kafka-{digest(POM)}", fill)
 
