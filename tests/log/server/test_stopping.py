@@ -69,8 +69,9 @@ def test_an_answer_on_its_way_arrives(
                 client.send(fetch_frame())
                 while not server.stats().requests.get(FETCH):
                     await asyncio.sleep(0.001)
-                for _ in range(4000):
-                    client.send(request_frame(API_VERSIONS, 0))
+                more = request_frame(API_VERSIONS, 0)
+                for _ in range(40_000):
+                    client.send(more)
                 stopping = asyncio.ensure_future(server.close())
                 await asyncio.sleep(0)  # it has begun
                 client.writer.transport.resume_reading()
