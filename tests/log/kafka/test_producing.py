@@ -20,7 +20,6 @@ from millstream.log import (
 )
 from millstream.log.format.partitioner import partition_for_key
 from shared.kafka_log import on_log, records
-from shared.logs import settled
 
 
 def test_records_with_all_they_can_have(url: str, topic: str) -> None:
@@ -168,7 +167,7 @@ def test_calls_that_are_cancelled_leave_a_producer_usable(url: str, topic: str) 
 
     async def cancelled(call: Awaitable[None]) -> None:
         task = asyncio.ensure_future(call)
-        await settled()  # it has been handed to the producer's thread
+        await asyncio.sleep(0)  # it is handed to the producer's thread
         task.cancel()
         await asyncio.wait([task])
 
@@ -205,5 +204,21 @@ def test_records_that_an_abort_gives_up_unsent(url: str, topic: str) -> None:
                 await producer.send_batch(topic, [b"second"])
         async with log.consumer(topic) as consumer:
             assert [each.value for each in await records(consumer, 1)] == [b"second"]
+
+    on_log(url, body)
+
+
+def test_sending_on_after_a_record_of_the_transaction_failed(url: str, topic: str) -> None:
+    """Says that it failed: that is no misuse of the producer."""
+
+    async def body(log: Log) -> None:
+        await log.create_topic(topic, config={"max.message.bytes": 1000})
+        async with log.producer(transactional_id=topic) as producer:
+            await producer.begin_transaction()
+            with pytest.raises(RecordTooLargeError):
+                await producer.send(topic, bytes(5000))
+            with pytest.raises(RetriableError, match="Abort it"):
+                await producer.send_batch(topic, [b"next"])
+            await producer.abort_transaction()
 
     on_log(url, body)

@@ -27,8 +27,10 @@ from millstream.log.client.offset_values import with_metadata
 from millstream.log.errors import (
     BufferFullError,
     ConfigError,
+    InvalidTxnStateError,
     LogClosedError,
     LogError,
+    RetriableError,
     UnknownTopicError,
 )
 from millstream.log.record import (
@@ -232,6 +234,12 @@ class KafkaProducer:
                         at += 1
             except BufferError:
                 full_until = await self._wait_for_room(deliveries, full_until)
+            except InvalidTxnStateError as error:
+                if not self._transaction.is_open:
+                    raise
+                raise deliveries.failure or RetriableError(
+                    f"{self._name}: the transaction has failed. Abort it, and try again."
+                ) from error
             finally:
                 self.records_sent += at - before
                 deliveries.expect()
