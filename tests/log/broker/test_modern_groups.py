@@ -50,7 +50,9 @@ class World:
     def __init__(self, **config: int) -> None:
         self.files = MemoryFiles()
         self.clock = FakeClock()
-        self.config = BrokerConfig(group_consumer_session_timeout_ms=SESSION_MS, **config)
+        self.config = BrokerConfig(
+            flush_threads=0, group_consumer_session_timeout_ms=SESSION_MS, **config
+        )
         self.members: dict[str, Member] = {}
 
     async def open(self) -> None:
