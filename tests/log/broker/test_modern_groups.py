@@ -66,6 +66,7 @@ class World:
         await self.open()
 
     async def pass_time(self, ms: int) -> None:
+        await settled()  # who sleeps has to be asleep when the clock moves
         self.clock.advance(ms)
         await settled()
 
