@@ -47,7 +47,6 @@ def killed(who: list[str], started: float) -> None:
     print(f"killed: {dict(counts)}, in {time.monotonic() - started:.0f} s")
 
 
-@pytest.mark.parametrize("servers", ["server"], indirect=True)
 def test_300_000_records_count_once_each(tmp_path: Path, servers: KilledServers) -> None:
     write_counting_app(tmp_path, "commit_interval_ms=50")
     count = 300_000

@@ -72,7 +72,8 @@ async def check_counts(url: str, expected: Counter[str]) -> None:
     async with open_log(url) as log:
         await decided(log, "counts", "group-counts")
         counts = await last_integers(log, "counts")
-        assert sum(counts.values()) == expected.total()
+        off = {key: found for key, found in counts.items() if found != expected[key]}
+        assert sum(counts.values()) == expected.total(), off
         assert counts == expected
         assert len(await records(log, "counts")) == expected.total()
         groups = await last_integers(log, "group-counts")

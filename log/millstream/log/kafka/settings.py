@@ -16,6 +16,8 @@ from millstream.log.settings import INT32_MAX, SettingValue, describe, parse, se
 __all__ = ["ConnectionConfig", "KafkaConsumerConfig", "KafkaProducerConfig"]
 
 _MESSAGE_BYTES_MAX = 1_000_000_000  # librdkafka's limit; the topic's max.message.bytes decides
+_FORGOTTEN_MS = 3_000
+"""Milliseconds until a producer of transactions asks again who coordinates a group."""
 _FETCHES_AHEAD = 4
 """How many fetches of a partition wait in memory until they are polled."""
 
@@ -138,6 +140,12 @@ class KafkaProducerConfig:
             settings["client.id"] = self.client_id
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
+            # librdkafka waits for a group's coordinator that it has struck off, because it was
+            # away, until what it remembers of it is this old and a connection comes or goes, and
+            # heeds no time-out (its issues 5456 and 5511).
+            settings["metadata.max.age.ms"] = _FORGOTTEN_MS
+            settings["topic.metadata.refresh.interval.ms"] = _FORGOTTEN_MS // 3
+            settings["connections.max.idle.ms"] = 2 * _FORGOTTEN_MS
             settings["transaction.timeout.ms"] = self.transaction_timeout_ms
             # What cannot be delivered within the transaction need not be tried for longer.
             for name in ("delivery.timeout.ms", "socket.timeout.ms"):
