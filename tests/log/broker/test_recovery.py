@@ -292,7 +292,7 @@ def test_the_last_epoch_was_seen_and_the_log_of_transactions_lost_it() -> None:
         assert known is not None
         await coordinator._log.write_durably(known._replace(epoch=EPOCH_MAX - 1))
         await log.create_topic("t")
-        await coordinator.write_markers(producer_id, EPOCH_MAX, {T0}, commit=False)
+        await coordinator._markers.write(producer_id, EPOCH_MAX, {T0}, commit=False)
 
     async def go_on(log: EmbeddedLog) -> None:
         async with log.producer(transactional_id="x") as producer, producer.transaction():
@@ -307,7 +307,7 @@ def test_a_transaction_of_nobody_is_open_at_the_last_epoch() -> None:
         await log.create_topic("t")
         identity = {"producer_id": 7, "producer_epoch": EPOCH_MAX, "base_sequence": 0}
         batch = encode_batch(None, [b"open"], [0], None, 0, 1, transactional=True, **identity)
-        log._broker.append(T0, batch)
+        log._broker.partitions.append(T0, batch)
 
     async def look(log: EmbeddedLog) -> None:
         assert await values(log, T0) == []
