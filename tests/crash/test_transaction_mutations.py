@@ -74,7 +74,7 @@ def one_marker_is_missing(patch: Patch) -> None:
 def a_repetition_ends_it_again(patch: Patch) -> None:
     """Any epoch will do to end what is open."""
 
-    def check_end(self: Any, transactional_id: str, *_: Any, commit: bool) -> bool:
+    def check_end(self: Any, transactional_id: str, *_: Any, **_named: Any) -> bool:
         return self._by_id[transactional_id].state is not TransactionState.ONGOING
 
     patch.setattr(TransactionTable, "check_end", check_end)

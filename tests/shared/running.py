@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from millstream.log import Log, Record, TopicPartition, UnknownTopicError
+from millstream.log import Isolation, Log, Record, TopicPartition, UnknownTopicError
 from millstream.streams import App, RunResult, run_app
 
 Row = tuple[str | None, Any, int]
@@ -29,12 +29,12 @@ async def feed(log: Log, topic: str, rows: Iterable[Row], *, partitions: int = 1
         await producer.flush()
 
 
-async def records(log: Log, topic: str, isolation: str = "read_committed") -> list[Record]:
+async def records(log: Log, topic: str, isolation: Isolation = "read_committed") -> list[Record]:
     """All records of a topic, by partition and offset."""
     count = (await log.describe_topic(topic)).partitions
     partitions = [TopicPartition(topic, number) for number in range(count)]
     found: list[Record] = []
-    async with log.consumer(isolation=isolation) as consumer:  # type: ignore[arg-type]
+    async with log.consumer(isolation=isolation) as consumer:
         await consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         while any((await consumer.lag()).values()):

@@ -23,8 +23,10 @@ def batch_of(
 ) -> RecordBatch:
     """Rows of (key, value, timestamp) as a batch that begins at offset `first`."""
     offsets = range(first, first + len(rows))
-    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
-    return RecordBatch(topic, 0, offsets, *columns, headers)  # type: ignore[arg-type]
+    columns: list[list[Any]] = (
+        [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
+    )
+    return RecordBatch(topic, 0, offsets, *columns, headers)
 
 
 def _store(spec: StoreSpec, backing: MemoryBacking) -> Store:

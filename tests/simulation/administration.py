@@ -99,9 +99,9 @@ async def _alter_topic(world: World) -> None:
             {"min.compaction.lag.ms": None},
         )
     )
-    config = {**world.plan.topics[topic][1], **change}
-    config = {name: value for name, value in config.items() if value is not None}
-    world.rules[topic].loosen(rules_of(topic, config))  # type: ignore[arg-type]
+    both = {**world.plan.topics[topic][1], **change}
+    config = {name: value for name, value in both.items() if value is not None}
+    world.rules[topic].loosen(rules_of(topic, config))
     await world.attempt(world.log.alter_topic(topic, config=change))
     world.note("altered", topic, change)
 

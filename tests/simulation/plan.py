@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from millstream.log.settings import INT32_MAX, LONG_MAX
 
@@ -30,7 +31,7 @@ class Life:
     crash_after: int
     cancel_rate: float
     jump_rate: float
-    fault: tuple[str, str, int] | None
+    fault: tuple[Literal["EIO", "ENOSPC"], str, int] | None
     """(EIO or ENOSPC, kind of operation or "any", how many of them go well before)"""
     fault_count: int
     downtime_ms: int

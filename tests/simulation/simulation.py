@@ -19,7 +19,7 @@ from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import LogError, StorageError
 from millstream.log.open import open_log_on
 from millstream.log.storage.verify import verify_log
-from millstream.log.testing.sim_files import Crash, Operation, disk_error
+from millstream.log.testing.sim_files import Contents, Crash, Entries, Operation, disk_error
 from millstream.log.testing.sim_loop import SimClock, SimDiskThreads, SimLoop, run
 
 from .actors import act
@@ -99,7 +99,7 @@ class Simulation:
             world.faulted = True
             world.note("fault", kind, each.kind, each.path)
             world.count[f"fault {kind} {each.kind}"] += 1
-            return disk_error(kind, each.path)  # type: ignore[arg-type]
+            return disk_error(kind, each.path)
 
         disk.on_operation = operation
         disk.crash_at = disk.writes + life.crash_after if life.end == "crash" else None
@@ -177,8 +177,8 @@ class Simulation:
                 task.cancel()
             await asyncio.wait(tasks)
             for task in tasks:
-                if not task.cancelled() and task.exception() is not None:
-                    raise task.exception()  # type: ignore[misc]
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
 
     async def _open(self) -> EmbeddedLog | None:
         world = self.world
@@ -254,10 +254,11 @@ class Simulation:
     def _next_disk(self, life: Life, stopped: bool) -> None:
         disk, world = self.disk, self.world
         if stopped and life.end == "crash":
-            modes = ("mixed", "dropped", "kept", "mixed")
-            contents, entries = self.rng.choice(modes), self.rng.choice(("mixed", "dropped"))
+            modes: tuple[Contents, ...] = ("mixed", "dropped", "kept", "mixed")
+            contents = self.rng.choice(modes)
+            entries: Entries = self.rng.choice(("mixed", "dropped"))
             seed = self.rng.getrandbits(32)
-            after = disk.after_crash(contents, entries, seed=seed)  # type: ignore[arg-type]
+            after = disk.after_crash(contents, entries, seed=seed)
             self.disk = Disk(root=after.root)
             world.count["power losses"] += 1
             if world.plan.durability == "os":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ OUT = TopicPartition("out", 0)
 WALL_MS = 1_000_000
 
 
-def sent(number: int, **fields: object) -> Sent:
-    values: dict[str, object] = {
+def sent(number: int, **fields: Any) -> Sent:
+    values: dict[str, Any] = {
         "topic": "t",
         "producer": 1,
         "turn": number,
@@ -30,7 +31,7 @@ def sent(number: int, **fields: object) -> Sent:
         "wall_ms": WALL_MS,
         **fields,
     }
-    return Sent(number, **values)  # type: ignore[arg-type]
+    return Sent(number, **values)
 
 
 def row(each: Sent, offset: int) -> Row:
@@ -52,12 +53,12 @@ def marker(offset: int, kind: str, producer: int) -> Batch:
     return Batch(offset, offset, producer, 1, True, kind, [])
 
 
-def case(history: History, *partitions: PartitionSnapshot, **fields: object) -> Case:
+def case(history: History, *partitions: PartitionSnapshot, **fields: Any) -> Case:
     rules = fields.pop("rules", None) or Rules("t")
     snapshot = Snapshot({each.partition: each for each in partitions})
-    snapshot.groups.update(fields.pop("groups", {}))  # type: ignore[call-overload]
-    values: dict[str, object] = {"wall_ms": WALL_MS, **fields}
-    return Case(history, snapshot, {"t": rules, "out": Rules("out")}, **values)  # type: ignore[arg-type]
+    snapshot.groups.update(fields.pop("groups", {}))
+    values: dict[str, Any] = {"wall_ms": WALL_MS, **fields}
+    return Case(history, snapshot, {"t": rules, "out": Rules("out")}, **values)
 
 
 def broken(name: str, what: Case) -> None:

@@ -240,7 +240,8 @@ def test_what_a_store_raises_is_not_the_fault_of_the_record() -> None:
         def load(self, key: bytes) -> None:
             raise StorageError("the disk is gone")
 
-    one.stores["n"] = Broken()  # type: ignore[assignment]
+    broken: Any = Broken()
+    one.stores["n"] = broken
     one.task = one._start(-1)
     with pytest.raises(MillstreamError, match="the disk is gone") as caught:
         one.process(batch_of("in", [(b"k", b"v", 0)]))

@@ -111,7 +111,7 @@ def test_long_chains_of_filters(length: int) -> None:
     app = App("long")
     stream = app.stream(app.topic("in", key=str, value=int))
     for i in range(length):
-        stream = stream.filter(lambda n, i=i: n != i)  # type: ignore[misc]
+        stream = stream.filter(lambda n, i=i: n != i)
     stream.to("out")
     driver = TestDriver(app)
     for n in (0, length - 1, length):

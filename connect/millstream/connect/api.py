@@ -277,8 +277,9 @@ class Connector(ABC, Generic[ConfigT_co]):
     config: ConfigT_co
 
     def __init__(self, name: str, /, **settings: Any) -> None:
-        made = self.config_class.from_settings(name, settings)
-        self.config = made  # type: ignore[assignment]  # a ClassVar cannot be of a ConfigT_co
+        # Any: what config_class makes is a ConfigT_co, which a ClassVar cannot say.
+        made: Any = self.config_class.from_settings(name, settings)
+        self.config = made
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,10 @@ def marker(partition: TopicPartition, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on no marker can be written to this partition."""
     original = Partition.append_marker
 
-    def append(self: Partition, *arguments: object, **named: object) -> int:
+    def append(self: Partition, *arguments: Any, **named: Any) -> int:
         if self.topic_partition == partition:
             raise StorageError("no marker today")
-        return original(self, *arguments, **named)  # type: ignore[arg-type]
+        return original(self, *arguments, **named)
 
     monkeypatch.setattr(Partition, "append_marker", append)
 

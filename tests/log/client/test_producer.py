@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -175,12 +176,15 @@ def test_topics_are_created_by_writing() -> None:
 
 
 def test_what_is_not_bytes_harms_no_other_record() -> None:
+    text: Any = "text"
+    number: Any = 5
+
     async def body(log: EmbeddedLog) -> None:
         async with log.producer() as producer:
             results = await asyncio.gather(
                 producer.send("t", b"good"),
-                producer.send("t", "text"),  # type: ignore[arg-type]
-                producer.send("t", b"", key=5),  # type: ignore[arg-type]
+                producer.send("t", text),
+                producer.send("t", b"", key=number),
                 return_exceptions=True,
             )
             assert [type(each).__name__ for each in results] == [
@@ -189,7 +193,7 @@ def test_what_is_not_bytes_harms_no_other_record() -> None:
                 "TypeError",
             ]
             with pytest.raises(TypeError):
-                await producer.send_batch("t", [b"", "text"])  # type: ignore[list-item]
+                await producer.send_batch("t", [b"", text])
         assert await values(log, T0) == [b"good"]
 
     with_log(body)

@@ -38,7 +38,7 @@ def form(request: pytest.FixtureRequest, interpreted: SimpleNamespace) -> Simple
     """The same, in turn as they are installed and interpreted."""
     if request.param == "interpreted":
         return interpreted
-    if not codec.COMPILED:
+    if not codec.COMPILED:  # installed where there is no C compiler: interpreted is all there is
         pytest.skip("the codec is not compiled here; a C compiler and `pip install -e .` do that")
     return SimpleNamespace(
         codec=codec,

@@ -383,6 +383,8 @@ def test_two_members_of_one_name(run: Run, topic: str) -> None:
                     async with asyncio.timeout(20):
                         while True:
                             await first.poll(100)
+                with pytest.raises(FencedInstanceIdError):
+                    await first.commit({TopicPartition(topic, 0): 1})
                 await second.commit()
 
     run(body)

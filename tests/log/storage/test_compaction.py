@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -48,10 +48,10 @@ class Compacted:
     def partition(self) -> Partition:
         return self.writing.partition
 
-    def write(self, *records: Keyed | bytes, **named: object) -> None:
+    def write(self, *records: Keyed | bytes, **named: Any) -> None:
         """One batch; a key alone gets a value that fills a third of a segment."""
         rows = [each if isinstance(each, Keyed) else Keyed(each, LARGE) for each in records]
-        self.writing.send(rows, **named)  # type: ignore[arg-type]
+        self.writing.send(rows, **named)
 
     def checkpoint(self) -> None:
         self.partition.seal()
@@ -562,8 +562,8 @@ def test_a_compaction_that_failed_leaves_no_file_open(monkeypatch: pytest.Monkey
     segments: list[Segment] = []
 
     class Noted(Segment):
-        def __init__(self, *arguments: object, **named: object) -> None:
-            super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             segments.append(self)
 
     def refuse(operation: Operation) -> OSError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -180,10 +181,10 @@ def test_compressed_batches_pass_through(compression: int) -> None:
         (lambda sent: bytes(len(sent)), "magic"),
     ],
 )
-def test_damaged_batches_are_refused(what: object, message: str) -> None:
+def test_damaged_batches_are_refused(what: Callable[[bytes], bytes], message: str) -> None:
     partition = fresh()
     with pytest.raises(CorruptRecordError, match=message):
-        partition.append(what(batch([b"a"])), NOW_MS)  # type: ignore[operator]
+        partition.append(what(batch([b"a"])), NOW_MS)
     assert partition.log_end_offset == 0
     partition.append(batch([b"a"]), NOW_MS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from millstream.log.errors import (
@@ -19,7 +21,7 @@ from shared.partitions import (
 )
 
 
-def failing_once(kind: str, code: str = "EIO") -> SimFiles:
+def failing_once(kind: str, code: Literal["EIO", "ENOSPC"] = "EIO") -> SimFiles:
     """A disk whose next operation of this kind fails, once it is armed."""
     files = SimFiles()
 
@@ -27,7 +29,7 @@ def failing_once(kind: str, code: str = "EIO") -> SimFiles:
         if operation.kind != kind or not operation.path.endswith(".log"):
             return None
         files.on_operation = None
-        return disk_error(code, operation.path)  # type: ignore[arg-type]
+        return disk_error(code, operation.path)
 
     files.on_operation = fail
     return files

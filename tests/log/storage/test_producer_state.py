@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from millstream.log.errors import (
@@ -54,9 +56,9 @@ class Log:
         self.state = ProducerState(PARTITION)
         self.next_offset = 0
 
-    def append(self, sequence: int, count: int = 1, **named: int) -> int | None:
+    def append(self, sequence: int, count: int = 1, **named: Any) -> int | None:
         """The offset; of the original when it is a duplicate."""
-        batch = header(sequence, count, offset=self.next_offset, **named)  # type: ignore[arg-type]
+        batch = header(sequence, count, offset=self.next_offset, **named)
         original = self.state.check_batch(batch)
         if original is not None:
             return original.first_offset

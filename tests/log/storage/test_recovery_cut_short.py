@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millstream.log.config import TopicConfig
-from millstream.log.testing.sim_files import Crash, SimFiles
+from millstream.log.testing.sim_files import Contents, Crash, Entries, SimFiles
 from shared.partitions import (
     FOLDER,
     PARTITION,
@@ -41,7 +41,9 @@ def with_aborted_transactions() -> SimFiles:
 @pytest.mark.parametrize(
     ("contents", "entries"), [("dropped", "kept"), ("kept", "kept"), ("mixed", "mixed")]
 )
-def test_indexes_are_built_anew_as_a_whole(suffix: str, contents: str, entries: str) -> None:
+def test_indexes_are_built_anew_as_a_whole(
+    suffix: str, contents: Contents, entries: Entries
+) -> None:
     """Below the recovery point the files that are there are trusted."""
     files = with_aborted_transactions()
     files.remove(log_file(0, suffix))
@@ -56,7 +58,7 @@ def test_indexes_are_built_anew_as_a_whole(suffix: str, contents: str, entries: 
             crash_at += 1
         else:
             crashed = False
-        disk = again.after_crash(contents, entries, seed=crash_at)  # type: ignore[arg-type]
+        disk = again.after_crash(contents, entries, seed=crash_at)
         partition = open_log(disk, config=CONFIG).partitions[PARTITION]
         check_indexes(partition)
         assert read_all(partition) == []

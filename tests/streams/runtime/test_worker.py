@@ -89,7 +89,7 @@ def test_records_are_processed_as_they_come() -> None:
                 await until(lambda: exists(log, "events"))
                 for n in range(5):
                     await feed(log, "events", [("a", {}, n)])
-                    await until(lambda n=n: has_count(log, "a", n + 1))  # type: ignore[misc]
+                    await until(lambda n=n: has_count(log, "a", n + 1))
 
     asyncio.run(main())
 
@@ -114,7 +114,7 @@ def test_slow_functions_get_few_records_at_once() -> None:
                     commits = worker.stats().commits
                     await until(lambda: exists(log, "events"))
                     await feed(log, "events", [("a", {}, 1)] * 100)
-                    await until(lambda n=rounds: returns(worker.stats().records == 100 * n))  # type: ignore[misc]
+                    await until(lambda n=rounds: returns(worker.stats().records == 100 * n))
                 assert worker.stats().commits - commits > 40
 
     asyncio.run(main())
@@ -133,7 +133,7 @@ def test_much_state_does_not_wait_for_the_interval(monkeypatch: pytest.MonkeyPat
                 await until(lambda: exists(log, "events"))
                 for part in range(3):
                     await feed(log, "events", [(f"k{part}-{n}", {}, n) for n in range(20)])
-                    await until(lambda n=part: returns(worker.stats().records == 20 * n + 20))  # type: ignore[misc]
+                    await until(lambda n=part: returns(worker.stats().records == 20 * n + 20))
                 assert await count_of(log, "counts") == 0
                 clock.advance(100)
                 await until(lambda: has_records(log, "counts", 60))
@@ -158,7 +158,7 @@ def test_stores_are_flushed_now_and_then(tmp_path: Path) -> None:
                     clock.advance(minutes * MINUTE_MS)
                     commits = worker.stats().commits
                     await feed(log, "events", [("a", {}, 1)])
-                    await until(lambda n=commits: returns(worker.stats().commits > n))  # type: ignore[misc]
+                    await until(lambda n=commits: returns(worker.stats().commits > n))
                 await until(lambda: returns(len(files()) == 1))
 
     asyncio.run(main())

@@ -166,20 +166,24 @@ class Flusher:
 
     def _start(self) -> None:
         self._start_is_scheduled = False
-        for topic_partition, partition in list(self._wanted.items()):
-            if topic_partition in self._running:
-                continue  # goes again when the running one has ended
-            del self._wanted[topic_partition]
-            flush = partition.start_flush()
-            if flush is None:
-                self._settle_waiters(partition)
-                self.forget(topic_partition, _nothing_to_flush(partition))
-            elif self._threads.inline:
-                timed = _Timed(flush)
-                self._finish(partition, timed, _run(timed))
-            else:
-                self._start_in_thread(partition, flush)
-        self._changed()
+        try:
+            for topic_partition in list(self._wanted):
+                if topic_partition not in self._running:  # if it is, it goes again at its end
+                    self._start_flush(topic_partition)
+        finally:
+            self._changed()
+
+    def _start_flush(self, topic_partition: TopicPartition) -> None:
+        partition = self._wanted.pop(topic_partition)
+        flush = partition.start_flush()
+        if flush is None:
+            self._settle_waiters(partition)
+            self.forget(topic_partition, _nothing_to_flush(partition))
+        elif self._threads.inline:
+            timed = _Timed(flush)
+            self._finish(partition, timed, _run(timed))
+        else:
+            self._start_in_thread(partition, flush)
 
     def _start_in_thread(self, partition: Partition, flush: Flush) -> None:
         topic_partition = partition.topic_partition
@@ -187,12 +191,16 @@ class Flusher:
 
         def ended(error: BaseException | None) -> None:
             self._running.discard(topic_partition)
-            self._changed()
-            if error is not None and not isinstance(error, OSError):
-                raise error
-            self._finish(partition, timed, error)
-            if topic_partition in self._wanted:
-                self.want(partition)
+            try:
+                if error is not None and not isinstance(error, OSError):
+                    raise error
+                self._finish(partition, timed, error)
+                # Now, not after those who were told have run: what they write next is written while
+                # the disk works.
+                if topic_partition in self._wanted:
+                    self._start_flush(topic_partition)
+            finally:
+                self._changed()
 
         self._running.add(topic_partition)
         self._threads.start(timed.run, ended)

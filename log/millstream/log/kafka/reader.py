@@ -355,11 +355,16 @@ class Reader:
 
     def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         places = [Place(*tp, each.offset, each.metadata) for tp, each in offsets.items()]
-        with raised_as_ours(self._what):
-            for at in self._opened.commit(offsets=places, asynchronous=False) or ():
-                error = getattr(at, "error", None)
-                if error is not None:
-                    raise error_of(error, f"Partition {at.topic}-{at.partition}")
+        try:
+            with raised_as_ours(self._what):
+                for at in self._opened.commit(offsets=places, asynchronous=False) or ():
+                    error = getattr(at, "error", None)
+                    if error is not None:
+                        raise error_of(error, f"Partition {at.topic}-{at.partition}")
+        except LogError as error:
+            if self._fatal is not None:  # of which it says no more than that there was one
+                raise self._fatal from error
+            raise
 
     def committed(
         self, partitions: Collection[TopicPartition]

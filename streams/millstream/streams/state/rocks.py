@@ -159,8 +159,8 @@ class RocksBacking:
             database = Rdict(self.path, _options())
         except Exception as error:
             raise self._failed("opened", error) from error
-        without_wal = WriteOptions()
-        without_wal.disable_wal = True  # type: ignore[method-assign,assignment]  # the stub has a method here
+        without_wal: Any = WriteOptions()  # its stub calls the property below a method
+        without_wal.disable_wal = True
         database.set_write_options(without_wal)
         return database
 
