@@ -353,7 +353,9 @@ class KafkaProducer:
         self._closed = True
         self._on_close(self)
         try:
-            if self._producer is not None:
+            if self._thread.is_given_up:
+                await asyncio.to_thread(self._let_go)
+            elif self._producer is not None:
                 await self._thread.run(self._end)
         finally:
             await self._thread.stop()
@@ -370,8 +372,12 @@ class KafkaProducer:
                 self._flush()
                 self._deliveries.raise_failure()
         finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._deliveries is not None:
             self._deliveries.stop()
-            self._producer = self._deliveries = None
+        self._producer = self._deliveries = None
 
     def _check_open(self) -> None:
         if self._closed:

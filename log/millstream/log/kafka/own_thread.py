@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from millstream.log.errors import LogClosedError
+from millstream.log.errors import LogClosedError, LogTimeoutError
 
 __all__ = ["OwnThread"]
 
@@ -29,6 +29,12 @@ class OwnThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._is_given_up = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether a call was waited for no longer; those after it are not made."""
+        return self._is_given_up
 
     @property
     def has_jobs(self) -> bool:
@@ -55,6 +61,23 @@ class OwnThread:
         """Have a call made, and wait for what it answers."""
         return await self.submit(work)
 
+    async def run_within(self, timeout_s: float, work: Callable[[], T]) -> T:
+        """The same of a call that may never end.
+
+        Raises:
+            LogTimeoutError: it has not ended; nor does the thread, which is given up.
+        """
+        deadline = asyncio.timeout(timeout_s)
+        try:
+            async with deadline:
+                return await self.submit(work)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            self._is_given_up = self._stopped = True
+            self._jobs.put(None)
+            raise LogTimeoutError(f"No answer for {timeout_s:g} s.") from error
+
     def post(self, job: _Job) -> None:
         """Have a call made whose end nobody waits for. It must not raise."""
         if self._stopped:
@@ -74,10 +97,10 @@ class OwnThread:
             job()
 
     async def stop(self) -> None:
-        """End the thread when all calls are made, and wait for that."""
+        """End the thread when all calls are made, and wait for that, unless it is given up."""
         self._stopped = True
         thread, self._thread = self._thread, None
-        if thread is None:
+        if thread is None or self._is_given_up:
             return
         ended = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as LibrdkafkaProducer
 from confluent_kafka import TopicPartition as Place
 
-from millstream.log.errors import InvalidTxnStateError, LogError
+from millstream.log.errors import InvalidTxnStateError, LogError, LogTimeoutError
 from millstream.log.record import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from .deliveries import Deliveries
@@ -20,6 +20,10 @@ from .group_metadata import group_metadata_to
 from .own_thread import OwnThread
 
 __all__ = ["TransactionCalls"]
+
+_PATIENCE = 3
+"""Times the time-out that librdkafka is told until it is taken at its word: it does not always keep
+to it, and calls that nobody waits for any more may come first."""
 
 
 class TransactionCalls:
@@ -139,4 +143,12 @@ class TransactionCalls:
             finally:
                 deliveries.tell()
 
-        await self._thread.run(call)
+        try:
+            await self._thread.run_within(_PATIENCE * self._timeout_s, call)
+        except LogTimeoutError as error:
+            if not self._thread.is_given_up:
+                raise
+            raise LogTimeoutError(
+                f"{self._name}: {error} It is given up. Make another with the same "
+                "transactional_id: that ends this transaction."
+            ) from error
