@@ -88,7 +88,6 @@ class KafkaNodes:
             "share.coordinator.state.topic.replication.factor": str(copies),
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "1",
-            "log.retention.ms": "-1",  # events of tests may be as old as 1970
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "500",
             "broker.session.timeout.ms": "6000",

@@ -13,12 +13,14 @@ from millstream.streams import App, RunResult, run_app
 
 Row = tuple[str | None, Any, int]
 """Key, value (bytes, or what becomes JSON), timestamp."""
+KEPT = {"retention.ms": -1}
+"""Events of tests may be as old as 1970."""
 
 
 async def feed(log: Log, topic: str, rows: Iterable[Row], *, partitions: int = 1) -> None:
     """Write rows, partitioned by their keys; the topic is made if it is not there."""
     columns = list(rows)
-    await log.create_topic(topic, partitions=partitions, exist_ok=True)
+    await log.create_topic(topic, partitions=partitions, config=KEPT, exist_ok=True)
     async with log.producer() as producer:
         await producer.send_batch(
             topic,
