@@ -14,7 +14,8 @@ from typing import Any
 from millstream.log.record import TopicPartition
 
 from .own_thread import OwnThread, call_soon
-from .reader import Fetched, Reader, Rebalance
+from .reader import Fetched, Reader
+from .rebalance import Rebalance
 
 __all__ = ["ConsumerCalls"]
 

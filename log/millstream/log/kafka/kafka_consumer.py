@@ -36,7 +36,8 @@ from .fetched_records import FetchedRecords
 from .kafka_admin import KafkaAdmin
 from .named_places import NamedPlaces
 from .own_thread import OwnThread
-from .reader import Reader, Rebalance
+from .reader import Reader
+from .rebalance import Rebalance
 from .settings import KafkaConsumerConfig
 from .topic_selection import TopicSelection
 

@@ -28,10 +28,11 @@ from .columns import sorted_out
 from .errors import error_of, raised_as_ours
 from .group_metadata import group_metadata_from
 from .own_thread import OwnThread
+from .rebalance import Rebalance
 from .recent_topics import RecentTopics
 from .retrying import patiently
 
-__all__ = ["Fetched", "Reader", "Rebalance"]
+__all__ = ["Fetched", "Reader"]
 
 logger = logging.getLogger("millstream.log.librdkafka")
 
@@ -39,31 +40,6 @@ _WAIT_SLICE_S: Final = 0.05
 """How soon a wait for records notices that its owner wants something else."""
 _RECORDS_MAX: Final = 10_000
 _ANSWER_S: Final = 30.0
-
-
-class Rebalance:
-    """What the group decided; the thread goes on when the owner has said that it is over."""
-
-    def __init__(
-        self,
-        kind: Literal["assigned", "revoked", "lost"],
-        partitions: list[TopicPartition],
-        member: ConsumerGroupMetadata | None,
-    ) -> None:
-        self.kind = kind
-        self.partitions = partitions
-        self.member = member
-        self.starts: dict[TopicPartition, int] = {}
-        """Where to begin instead of at what is committed."""
-        self._is_over = False
-
-    def is_over(self) -> bool:
-        """Whether the thread may go on."""
-        return self._is_over
-
-    def end(self) -> None:
-        """In the thread."""
-        self._is_over = True
 
 
 class Fetched(NamedTuple):
