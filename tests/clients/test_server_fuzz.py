@@ -445,7 +445,7 @@ def test_more_connections_than_are_allowed(caplog: pytest.LogCaptureFixture) -> 
 def test_a_long_attack_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """What is resident after half of it is what is resident after all of it."""
     source = random.Random(int(os.environ.get("FUZZ_SEED", "5")))
-    seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
+    seconds = float(os.environ.get("FUZZ_SECONDS", "30"))
 
     async def attack(server: Server) -> None:
         loop = asyncio.get_running_loop()

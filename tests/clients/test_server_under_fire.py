@@ -98,7 +98,7 @@ class Answered:
 
 @pytest.mark.slow
 def test_clients_notice_nothing(tmp_path: Path) -> None:
-    seconds = float(os.environ.get("FUZZ_SECONDS", "60"))
+    seconds = float(os.environ.get("FUZZ_SECONDS", "30"))
     source = random.Random(int(os.environ.get("FUZZ_SEED", "7")))
     command = "from millstream.cli.main import main; main()"
     server = subprocess.Popen(

@@ -13,6 +13,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock, sleep_until
@@ -339,6 +340,7 @@ def check_not_internal(name: str) -> None:
         )
 
 
+@cache
 def _keep_freed_memory() -> None:
     """Batches are buffers of 100 KB to 1 MB, made and freed all the time. The C library hands such
     memory back to the system at once, and every page of the next one costs a page fault: measured,
