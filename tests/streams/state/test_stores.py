@@ -55,6 +55,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     store: Any
     make: Callable[[Backing], Any]
+    content: Callable[[Any], dict[Any, int]]
 
     @initialize(rocks=st.booleans())
     def start(self, rocks: bool) -> None:
@@ -123,9 +124,6 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "working"):
             assert self.content(self.store) == self.working
 
-    def content(self, store: Any) -> dict[Any, int]:
-        raise NotImplementedError
-
     def teardown(self) -> None:
         if getattr(self, "directory", None) is not None:
             assert self.directory
@@ -133,8 +131,19 @@ class StoreMachine(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
+def content_of_kv(store: KeyValueStore) -> dict[Any, int]:
+    return dict(store.items())
+
+
+def content_of_windows(store: WindowStore) -> dict[Any, int]:
+    starts = store.starts()
+    assert starts == sorted(starts)
+    return {(start, key): value for start in starts for key, value in store.items(start)}
+
+
 class KeyValueMachine(StoreMachine):
     make = staticmethod(kv)
+    content = staticmethod(content_of_kv)
 
     @rule(key=KEYS, value=VALUES)
     def put(self, key: bytes, value: int) -> None:
@@ -157,12 +166,10 @@ class KeyValueMachine(StoreMachine):
         )
         assert list(self.store.items(first, end)) == expected
 
-    def content(self, store: KeyValueStore) -> dict[Any, int]:
-        return dict(store.items())
-
 
 class WindowMachine(StoreMachine):
     make = staticmethod(windowed)
+    content = staticmethod(content_of_windows)
 
     @rule(start=STARTS, key=KEYS, value=VALUES)
     def put(self, start: int, key: bytes, value: int) -> None:
@@ -195,11 +202,6 @@ class WindowMachine(StoreMachine):
     def scan(self, start: int) -> None:
         expected = sorted((k, v) for (s, k), v in self.working.items() if s == start)
         assert self.store.items(start) == expected
-
-    def content(self, store: WindowStore) -> dict[Any, int]:
-        starts = store.starts()
-        assert starts == sorted(starts)
-        return {(start, key): value for start in starts for key, value in store.items(start)}
 
 
 _settings = settings(

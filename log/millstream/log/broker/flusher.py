@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from millstream.log.errors import LogError, StorageError, UnknownTopicError
@@ -46,16 +47,15 @@ class Flusher:
         self._running: set[TopicPartition] = set()
         self._settling: list[asyncio.Future[None]] = []
         self._timers: dict[TopicPartition, asyncio.TimerHandle] = {}
-        self._start_is_scheduled = False
         self._durations = Histogram(FLUSH_BUCKETS_S)
         self._failures = 0
 
     def want(self, partition: Partition) -> None:
         """Flush this partition soon: after the current turn of the event loop."""
-        self._wanted[partition.topic_partition] = partition
-        if not self._start_is_scheduled:
-            self._start_is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._start)
+        topic_partition = partition.topic_partition
+        if topic_partition not in self._wanted and topic_partition not in self._running:
+            asyncio.get_running_loop().call_soon(self._start, topic_partition)
+        self._wanted[topic_partition] = partition  # if one runs, it goes again at its end
 
     def want_within(self, partition: Partition, delay_ms: int) -> None:
         """With durability "os": have all of this partition on the disk by then (flush.ms)."""
@@ -121,7 +121,7 @@ class Flusher:
     async def settle(self, only: set[TopicPartition] | None = None) -> None:
         """Wait until no flush runs and none is wanted, of these partitions or of all."""
         while True:
-            busy = self._running | (self._wanted.keys() if self._start_is_scheduled else set())
+            busy = self._running | self._wanted.keys()
             if not (busy if only is None else busy & only):
                 return
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -164,26 +164,21 @@ class Flusher:
             if not changed.done():
                 changed.set_result(None)
 
-    def _start(self) -> None:
-        self._start_is_scheduled = False
-        try:
-            for topic_partition in list(self._wanted):
-                if topic_partition not in self._running:  # if it is, it goes again at its end
-                    self._start_flush(topic_partition)
-        finally:
-            self._changed()
-
-    def _start_flush(self, topic_partition: TopicPartition) -> None:
-        partition = self._wanted.pop(topic_partition)
-        flush = partition.start_flush()
-        if flush is None:
-            self._settle_waiters(partition)
-            self.forget(topic_partition, _nothing_to_flush(partition))
-        elif self._threads.inline:
-            timed = _Timed(flush)
-            self._finish(partition, timed, _run(timed))
-        else:
-            self._start_in_thread(partition, flush)
+    def _start(self, topic_partition: TopicPartition) -> None:
+        partition = self._wanted.get(topic_partition)
+        if partition is None or topic_partition in self._running:
+            return  # forgotten, or started when the one before it ended
+        del self._wanted[topic_partition]
+        with self._told(topic_partition):
+            flush = partition.start_flush()
+            if flush is None:
+                self._settle_waiters(partition)
+                self.forget(topic_partition, _nothing_to_flush(partition))
+            elif self._threads.inline:
+                timed = _Timed(flush)
+                self._finish(partition, timed, _run(timed))
+            else:
+                self._start_in_thread(partition, flush)
 
     def _start_in_thread(self, partition: Partition, flush: Flush) -> None:
         topic_partition = partition.topic_partition
@@ -191,19 +186,33 @@ class Flusher:
 
         def ended(error: BaseException | None) -> None:
             self._running.discard(topic_partition)
-            try:
+            with self._told(topic_partition):
                 if error is not None and not isinstance(error, OSError):
                     raise error
                 self._finish(partition, timed, error)
-                # Now, not after those who were told have run: what they write next is written while
-                # the disk works.
-                if topic_partition in self._wanted:
-                    self._start_flush(topic_partition)
-            finally:
-                self._changed()
+            # Now, not after those who were told have run: what they write next is written while
+            # the disk works.
+            self._start(topic_partition)
 
         self._running.add(topic_partition)
         self._threads.start(timed.run, ended)
+
+    @contextmanager
+    def _told(self, topic_partition: TopicPartition) -> Iterator[None]:
+        """Whoever waits for this partition, or for all, hears of an unforeseen error, too."""
+        try:
+            yield
+        except BaseException as error:
+            self.forget(
+                topic_partition,
+                StorageError(
+                    f"Partition {topic_partition}: its flush ended by {error!r}. What was not yet "
+                    "acknowledged may be lost; open the log again, and report this."
+                ),
+            )
+            raise
+        finally:
+            self._changed()
 
     def _finish(self, partition: Partition, timed: _Timed, error: OSError | None) -> None:
         before = partition.high_watermark
