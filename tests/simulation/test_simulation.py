@@ -19,7 +19,7 @@ from simulation.simulation import simulate
 
 RUN = Path(__file__).with_name("run.py")
 SEEDS = 180
-MORE_SEEDS = range(100_000, 102_000)
+MORE_SEEDS = range(100_000, 101_000)
 SHARD = 500
 
 HAPPENS = (
