@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -14,23 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from shared.kafka_jars import Java
+from shared.ports import free_ports
 
 __all__ = ["KafkaNodes"]
 
 STARTED = re.compile(rb"\[KafkaRaftServer nodeId=\d+\] Kafka Server started")
 START_WITHIN_S = 90
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on."""
-    held, ports = [], []
-    for _ in range(count):
-        held.append(socket.socket())
-        held[-1].bind(("127.0.0.1", 0))
-        ports.append(held[-1].getsockname()[1])
-    for each in held:
-        each.close()
-    return ports
 
 
 class KafkaNodes:
@@ -55,7 +43,7 @@ class KafkaNodes:
         self._java = java
         self._folder = folder
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        ports = _free_ports(2 * nodes)
+        ports = free_ports(2 * nodes)
         self._broker_ports = dict(enumerate(ports[:nodes], 1))
         self._controller_ports = dict(enumerate(ports[nodes:], 1))
         self._settings = {name.replace("_", "."): each for name, each in settings.items()}
@@ -104,7 +92,9 @@ class KafkaNodes:
         return path
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        # A uuid in base64 that begins with - would be an option to the tool: this begins with A.
+        unique = b"\0" + uuid.uuid4().bytes[1:]
+        cluster_id = base64.urlsafe_b64encode(unique).rstrip(b"=").decode()
         for node in self.ids:
             arguments = ("format", "-t", cluster_id, "-c", str(self._properties(node)))
             self._java.run("kafka.tools.StorageTool", *arguments)

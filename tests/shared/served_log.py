@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from shared.ports import free_ports
+
 __all__ = ["ServedLog", "until"]
 
 SETTINGS = {
@@ -27,7 +29,7 @@ class ServedLog:
     def __init__(self, folder: Path, config: Mapping[str, object] | None = None) -> None:
         self.folder = folder
         self._settings = {**SETTINGS, **(config or {})}
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -43,7 +45,6 @@ class ServedLog:
         assert self._process.stdout is not None
         ready = self._process.stdout.readline()
         assert ready.startswith("serving"), "the server did not start"
-        self.address = ready.split()[-1]
 
     def kill(self) -> None:
         """SIGKILL: nothing is finished."""

@@ -19,7 +19,7 @@ TestTransactions.settings = settings(
 @pytest.mark.slow
 class TestManyTransactions(Transactions.TestCase):
     settings = settings(
-        max_examples=400,
+        max_examples=250,
         stateful_step_count=60,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],

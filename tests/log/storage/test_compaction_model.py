@@ -192,7 +192,7 @@ def test_whatever_is_written(segment_bytes: int, steps: list[tuple[Step, int]]) 
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, suppress_health_check=NO_CHECKS)
+@settings(max_examples=800, deadline=None, suppress_health_check=NO_CHECKS)
 @TRIALS
 def test_whatever_is_written_for_longer(segment_bytes: int, steps: list[tuple[Step, int]]) -> None:
     run(segment_bytes, steps)
