@@ -7,7 +7,7 @@ does. A producer on the network is still there: what was logged of its transacti
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Protocol
 
 from millstream.log.clock import Clock
@@ -121,12 +121,14 @@ class TransactionRecovery:
 
 
 def _may_go_on(
-    metadata: TransactionMetadata, found: Collection[TopicPartition], seen_epoch: int
+    metadata: TransactionMetadata, found: Mapping[TopicPartition, int], seen_epoch: int
 ) -> bool:
     """Whether all that is open was logged, which it is of producers on the network only. What was
-    acknowledged of it is on disk, and the rest its producer sends again."""
+    acknowledged of it is on disk, and the rest its producer sends again. What is open with an older
+    epoch lost its marker, see `_complete_prepared`: it must not end as this one does."""
     return (
         metadata.state is TransactionState.ONGOING
         and metadata.partitions.issuperset(found)
+        and all(epoch == metadata.epoch for epoch in found.values())
         and seen_epoch <= metadata.epoch
     )
