@@ -234,6 +234,24 @@ def test_what_was_aborted_is_not_committed_with_what_goes_on() -> None:
     asyncio.run(body())
 
 
+def test_an_offset_of_a_topic_that_is_gone_is_not_committed_after_a_restart() -> None:
+    """The topic was forgotten, and the log killed before what was committed for it was."""
+
+    async def body() -> None:
+        files = MemoryFiles()
+        broker = await opened(files)
+        one = await client(broker)
+        assert await one.commit_offset(5) == 0
+        await broker.partitions.delete_topic("t")
+        await broker.partitions.close(clean=False)
+        one.broker = broker = await opened(files)
+        assert (await one.end(committed=True)).error_code == 0
+        assert broker.offsets.of_group("g") == {}
+        await broker.close()
+
+    asyncio.run(body())
+
+
 def test_who_speaks_version_1_has_to_announce() -> None:
     async def body() -> None:
         broker = await opened(MemoryFiles())

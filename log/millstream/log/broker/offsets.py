@@ -137,6 +137,11 @@ class OffsetTable:
                 if key in pending and pending[key].log_offset < log_offset:
                     del pending[key]
 
+    def topics(self) -> set[str]:
+        """Of which offsets were written, whether they count already or not."""
+        keys = (*(key for key, _ in self.rows()), *self._undecided())
+        return {key.topic_partition.topic for key in keys}
+
     def of_topic(self, topic: str) -> set[OffsetKey]:
         """Who wrote offsets of this topic, whether they count already or not."""
         counting = (
