@@ -109,9 +109,9 @@ class TransactionCoordinator:
             if metadata.state is TransactionState.EMPTY:
                 await self._log.write_durably(metadata)
                 return metadata.producer_id, metadata.epoch
+            abort = self._start_abort(metadata, "another producer took over")
             if current is not None:
-                current = metadata.producer_id, metadata.epoch  # what the abort leaves
-            self._start_abort(metadata, "another producer took over")
+                current = await asyncio.shield(abort)  # it may leave another producer id
 
     def add_partitions(
         self,
