@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from millstream.log import InvalidProducerEpochError, TopicPartition
@@ -9,6 +11,8 @@ from millstream.log.broker.transactions import EPOCH_MAX
 from millstream.log.broker.txn_records import BY_OLD_PRODUCER, BY_PRODUCER
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.format.codec import encode_batch
+from millstream.log.open import open_log_on
+from millstream.log.storage.memory_files import MemoryFiles
 from shared.logs import values, with_log
 
 T0, U0 = TopicPartition("t", 0), TopicPartition("u", 0)
@@ -48,3 +52,30 @@ def test_a_transaction_ends_in_all_its_other_partitions(commit: bool, version: i
         assert (await values(log, U0))[-1] == b"next"
 
     with_log(body)
+
+
+def test_what_is_written_in_another_topic_fences_nobody_when_the_log_is_opened() -> None:
+    """Recovery looks for epochs that are higher than those it knows, and raises them."""
+    files = MemoryFiles()
+    who: list[tuple[int, int]] = []
+
+    async def first(log: EmbeddedLog) -> None:
+        broker = log._broker
+        for topic in "tu":
+            await log.create_topic(topic)
+        who.append(await broker.transactions.init_producer_id("x", 60_000, version=BY_OLD_PRODUCER))
+        await broker.transactions.announce_partitions("x", *who[0], (U0,))
+        await broker.produce(U0, batch(b"own", *who[0]), transactional_id="x")
+        await broker.produce(T0, batch(b"foreign", who[0][0], EPOCH_MAX, transactional=False))
+
+    async def second(log: EmbeddedLog) -> None:
+        coordinator = log._broker.transactions
+        await coordinator.end_txn("x", *who[0], commit=True, version=BY_OLD_PRODUCER)
+        assert await values(log, U0) == [b"own"]
+
+    async def main() -> None:
+        for body in (first, second):
+            async with open_log_on(files, "log", config={"flush.threads": 0}) as log:
+                await body(log)
+
+    asyncio.run(main())

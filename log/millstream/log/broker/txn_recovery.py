@@ -82,10 +82,14 @@ class TransactionRecovery:
     def _seen_epochs(self) -> dict[int, int]:
         """Producer id -> the highest epoch a partition has seen. It may be higher than the logged
         one: with durability="os" a power loss takes the newest records of each topic, not the same
-        of all. A producer that came with the logged epoch would be refused for ever."""
+        of all. A producer that came with the logged epoch would be refused for ever. Where it never
+        was in a transaction, anybody may have written under its id with an epoch of his choice."""
         seen: dict[int, int] = {}
         for partition in self._partitions:
             for each in partition.describe_producers():
+                is_open = each.current_transaction_start_offset is not None
+                if not is_open and each.coordinator_epoch is None:
+                    continue
                 seen[each.producer_id] = max(each.producer_epoch, seen.get(each.producer_id, -1))
         return seen
 
