@@ -6,18 +6,21 @@ import itertools
 
 import pytest
 
+from millstream.log.broker import transactions
 from millstream.log.broker.transactions import EPOCH_MAX, TransactionTable
 from millstream.log.broker.txn_records import (
     BY_OLD_PRODUCER,
     TransactionMetadata,
     TransactionState,
 )
+from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import (
     ConcurrentTransactionsError,
     InvalidTxnStateError,
     ProducerFencedError,
 )
 from millstream.log.record import TopicPartition
+from shared.logs import with_log
 
 S = TransactionState
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -118,3 +121,28 @@ def test_the_next_epoch_after_the_last_one_is_of_another_producer_id() -> None:
         step = table.init("x", 1, 1, ids(), version=BY_OLD_PRODUCER, current=(7, last))
         table.put(step)
         assert (step.producer_id, step.epoch, step.previous_producer_id) == (100, 0, 7)
+
+
+def test_the_next_epoch_while_a_transaction_of_the_last_one_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The abort that comes first ends under another producer id; who asked is no stranger then."""
+    monkeypatch.setattr(transactions, "EPOCH_MAX", 2)
+
+    async def body(log: EmbeddedLog) -> None:
+        await log.create_topic("t")
+        coordinator = log._broker.transactions
+
+        async def started(current: tuple[int, int] | None = None) -> tuple[int, int]:
+            return await coordinator.init_producer_id(
+                "x", 60_000, version=BY_OLD_PRODUCER, current=current
+            )
+
+        last = await started(await started())
+        assert last[1] == transactions.EPOCH_MAX - 1
+        await coordinator.announce_partitions("x", *last, (T0,))
+        following = await started(last)
+        assert following[0] != last[0]
+        await coordinator.announce_partitions("x", *following, (T0,))
+
+    with_log(body)

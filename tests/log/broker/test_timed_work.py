@@ -9,6 +9,8 @@ import pytest
 from millstream.log import TopicPartition
 from millstream.log.broker import producer_ids
 from millstream.log.broker.group_coordinator import GroupCoordinator
+from millstream.log.broker.txn_log import TransactionLog
+from millstream.log.broker.txn_records import TransactionMetadata
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.storage.partition import Partition
 from millstream.log.testing.fake_clock import FakeClock
@@ -50,6 +52,35 @@ def test_an_abort_that_fails_is_tried_again_in_a_while(monkeypatch: pytest.Monke
             assert (await log.end_offsets([ONE]))[ONE] == 2
 
     run_strictly(main, SEED)
+
+
+def test_time_outs_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do groups, for more than the slowest of them: whoever opens many would stop the clock of
+    all."""
+    clock = FakeClock()
+    may_go_on = asyncio.Event()
+    write_durably = TransactionLog.write_durably
+
+    async def slow_for_a(self: TransactionLog, metadata: TransactionMetadata) -> None:
+        if metadata.transactional_id == "a":
+            await may_go_on.wait()
+        await write_durably(self, metadata)
+
+    async def body(log: EmbeddedLog) -> None:
+        for name in "abc":
+            producer = log.producer(transactional_id=name)
+            await producer.begin_transaction()
+            await producer.send_batch("one", [b"open"])
+        monkeypatch.setattr(TransactionLog, "write_durably", slow_for_a)
+        clock.advance(60_000)
+        await settled()
+        stats = log._broker.transactions.stats()
+        may_go_on.set()  # closing the log would wait for it
+        assert (stats.timed_out, stats.aborted, stats.ending) == (3, 2, 1)
+        await settled()
+        assert log._broker.transactions.stats().aborted == 3
+
+    with_log(body, clock=clock)
 
 
 @pytest.mark.parametrize(

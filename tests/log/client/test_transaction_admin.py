@@ -18,8 +18,7 @@ from millstream.log import (
     UnknownTransactionalIdError,
 )
 from millstream.log.broker.producer_ids import ProducerIds
-from millstream.log.broker.txn_log import TransactionLog
-from millstream.log.broker.txn_records import TransactionMetadata
+from millstream.log.broker.txn_coordinator import TransactionCoordinator
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.open import open_log_on
 from millstream.log.record import ProducerDescription
@@ -415,19 +414,18 @@ def test_a_transaction_that_began_while_others_timed_out_is_not_aborted(
     """Its id was late when the time-outs were looked at; that transaction was committed since."""
     clock = FakeClock()
     may_go_on = asyncio.Event()
-    write_durably = TransactionLog.write_durably
+    reserve = TransactionCoordinator._reserve_producer_id
 
-    async def slow_for_a(self: TransactionLog, metadata: TransactionMetadata) -> None:
-        if metadata.transactional_id == "a":
-            await may_go_on.wait()
-        await write_durably(self, metadata)
+    async def slow_at_first(self: TransactionCoordinator) -> None:
+        monkeypatch.setattr(TransactionCoordinator, "_reserve_producer_id", reserve)
+        await may_go_on.wait()
 
     async def body(log: EmbeddedLog) -> None:
         await open_one(log, "a")
         alive = await open_one(log, "b")
-        monkeypatch.setattr(TransactionLog, "write_durably", slow_for_a)
+        monkeypatch.setattr(TransactionCoordinator, "_reserve_producer_id", slow_at_first)
         clock.advance(60_000)
-        await settled()  # the abort of "a" has begun and waits for the disk
+        await settled()  # the time-out of "a" has begun and waits for the disk
         await alive.commit_transaction()
         await alive.begin_transaction()
         await alive.send_batch("t", [b"next"])

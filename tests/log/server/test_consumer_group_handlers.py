@@ -16,6 +16,7 @@ from millstream.log.security.acl import Operation
 from shared.asking import ask
 
 INVALID, UNKNOWN_MEMBER, STALE, NO_GROUP, UNSUPPORTED = 42, 25, 113, 69, 35
+OUTDATED = 22
 JOINING: dict[str, Any] = {
     "group_id": "g",
     "member_id": "m",
@@ -124,6 +125,38 @@ def test_offsets_are_for_members_of_this_epoch() -> None:
         assert await fetched(member_id="m", member_epoch=1) == 0
         assert await fetched(member_id="m", member_epoch=7) == STALE
         assert await fetched(member_id="other", member_epoch=1) == UNKNOWN_MEMBER
+
+    with_broker(body)
+
+
+def test_a_producer_need_not_say_for_which_member_it_commits() -> None:
+    """As in a classic group: TxnOffsetCommit below version 3 cannot, and clients may leave it out.
+    Who says so has to be right."""
+
+    async def body(broker: Broker) -> None:
+        await joined(broker)
+        timeout = dt.timedelta(seconds=60)
+        started = {"transactional_id": "x", "transaction_timeout": timeout}
+        made = await ask(broker, 22, 5, **started, producer_id=-1, producer_epoch=-1)
+
+        async def committed(version: int, **who: Any) -> int:
+            answer = await ask(
+                *(broker, 28, version),
+                transactional_id="x",
+                group_id="g",
+                producer_id=made.producer_id,
+                producer_epoch=made.producer_epoch,
+                topics=commit(0)["topics"],
+                **who,
+            )
+            return int(answer.topics[0].partitions[0].error_code)
+
+        assert await committed(5, generation_id=-1) == 0
+        assert await committed(2) == 0
+        assert await committed(5, generation_id=1, member_id="m") == 0
+        assert await committed(5, generation_id=7, member_id="m") == OUTDATED
+        assert await committed(5, generation_id=-1, member_id="other") == UNKNOWN_MEMBER
+        assert await committed(5, generation_id=-1, group_instance_id="i") == UNKNOWN_MEMBER
 
     with_broker(body)
 

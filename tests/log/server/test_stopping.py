@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
+from collections.abc import Collection
 
 import pytest
 
-from millstream.log import open_log
+from millstream.log import TopicPartition, open_log
+from millstream.log.broker.txn_markers import TransactionMarkers
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.server import server as server_module
 from shared.asking import request_frame, response_of
 from shared.certificates import Authority
+from shared.logs import settled
 from shared.wire_client import WireClient
 
 FETCH, API_VERSIONS = 1, 18
@@ -110,5 +113,45 @@ def test_one_who_takes_nothing_keeps_nobody(
                     await asyncio.sleep(0.001)
             assert server.stats().connections == 0
             await client.__aexit__()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_an_end_that_was_begun_is_finished_though_the_server_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log stays open: what is decided and not done would be so until it is opened again."""
+    monkeypatch.setattr(server_module, "GRACE_S", 0.0)
+    may_go_on, begun = asyncio.Event(), asyncio.Event()
+    flush = TransactionMarkers.flush
+
+    async def slow(self: TransactionMarkers, partitions: Collection[TopicPartition]) -> None:
+        begun.set()
+        await may_go_on.wait()
+        await flush(self, partitions)
+
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            assert isinstance(log, EmbeddedLog)
+            await log.create_topic("t")
+            async with log.serve("127.0.0.1:0") as server, WireClient(server.address) as client:
+                timeout = dt.timedelta(seconds=60)
+                named = {"transactional_id": "x", "transaction_timeout": timeout}
+                made = await client.ask(22, 4, **named, producer_id=-1, producer_epoch=-1)
+                await client.ask(
+                    *(24, 3),
+                    v3_and_below_transactional_id="x",
+                    v3_and_below_producer_id=made.producer_id,
+                    v3_and_below_producer_epoch=made.producer_epoch,
+                    v3_and_below_topics=[{"name": "t", "partitions": [0]}],
+                )
+                monkeypatch.setattr(TransactionMarkers, "flush", slow)
+                who = {"producer_id": made.producer_id, "producer_epoch": made.producer_epoch}
+                client.send(request_frame(26, 3, transactional_id="x", committed=False, **who))
+                await begun.wait()
+            assert (await log.describe_transaction("x")).state == "PrepareAbort"
+            may_go_on.set()
+            await settled()
+            assert (await log.describe_transaction("x")).state == "CompleteAbort"
 
     asyncio.run(asyncio.wait_for(main(), 20))

@@ -10,10 +10,12 @@ import pytest
 
 from millstream.log import TopicPartition
 from millstream.log.broker.broker import Broker
+from millstream.log.broker.partitions import FetchRequest
 from millstream.log.clock import SystemClock
 from millstream.log.config import BrokerConfig
 from millstream.log.format.codec import encode_batch
 from millstream.log.storage.memory_files import MemoryFiles
+from millstream.log.storage.results import ReadResult
 from shared.asking import ask
 
 OUT_OF_ORDER, OLD_EPOCH, NOT_IN_TRANSACTION, FENCED = 45, 47, 48, 90
@@ -200,6 +202,52 @@ def test_its_transaction_goes_on_after_the_server(clean: bool) -> None:
         assert one.broker.partitions.end_offset(TopicPartition("t", 0), "read_committed") == 3
         assert one.broker.offsets.of_group("g")[TopicPartition("t", 0)].offset == 5
         await one.broker.close()
+
+    asyncio.run(body())
+
+
+def test_what_was_aborted_is_not_committed_with_what_goes_on() -> None:
+    """With durability="os" a power loss takes the end of a partition: the marker of an abort, and
+    what the next transaction wrote there. The coordinator may know of that one all the same."""
+
+    async def body() -> None:
+        files = MemoryFiles()
+        broker = await opened(files)
+        one = await client(broker)
+        assert await one.produce(0) == 0
+        path = "/log/t-0/00000000000000000000.log"
+        kept = len(files.read_whole(path))
+        one.epoch = (await one.end(committed=False)).producer_epoch
+        assert await one.produce(0) == 0
+        await broker.partitions.close(clean=False)
+        handle = files.open(path)
+        handle.truncate(kept)
+        handle.close()
+        one.broker = broker = await opened(files)
+        assert (await one.end(committed=True)).error_code == FENCED
+        everything = FetchRequest(TopicPartition("t", 0), 0, 1 << 20)
+        read = broker.partitions.read(everything, "read_committed")
+        assert isinstance(read, ReadResult)
+        assert read.aborted == ((one.producer_id, 0),)
+        await broker.close()
+
+    asyncio.run(body())
+
+
+def test_an_offset_of_a_topic_that_is_gone_is_not_committed_after_a_restart() -> None:
+    """The topic was forgotten, and the log killed before what was committed for it was."""
+
+    async def body() -> None:
+        files = MemoryFiles()
+        broker = await opened(files)
+        one = await client(broker)
+        assert await one.commit_offset(5) == 0
+        await broker.partitions.delete_topic("t")
+        await broker.partitions.close(clean=False)
+        one.broker = broker = await opened(files)
+        assert (await one.end(committed=True)).error_code == 0
+        assert broker.offsets.of_group("g") == {}
+        await broker.close()
 
     asyncio.run(body())
 

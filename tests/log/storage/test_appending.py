@@ -17,7 +17,12 @@ from millstream.log.errors import (
 )
 from millstream.log.format.codec import check_batch, decode_batch, encode_batch, parse_header
 from millstream.log.format.compression import COMPRESSION_TYPES
-from millstream.log.format.header import ATTRIBUTE_LOG_APPEND_TIME, HEADER_SIZE_BYTES, seal_batch
+from millstream.log.format.header import (
+    ATTRIBUTE_LOG_APPEND_TIME,
+    HEADER_SIZE_BYTES,
+    LENGTH_END,
+    seal_batch,
+)
 from millstream.log.storage.partition import Partition
 from shared.partitions import NOW_MS, SMALL, batch, flush, fresh, headers, values
 
@@ -271,3 +276,14 @@ def test_what_is_not_compressed_as_it_says() -> None:
     wrong = seal_batch(header, bytes(len(data) - HEADER_SIZE_BYTES))
     partition = fresh(replace(SMALL, compression_type="uncompressed"))
     refused(partition, wrong, CorruptRecordError)
+
+
+def test_a_batch_without_the_bytes_of_its_records() -> None:
+    """Too short to be admitted to a transaction, it opened one that nobody could end."""
+    partition = fresh()
+    identity = {"producer_id": 7, "producer_epoch": 0, "base_sequence": 0}
+    whole = encode_batch([None], [b"v"], [NOW_MS], None, 0, 1, transactional=True, **identity)
+    header = parse_header(whole)._replace(batch_length=HEADER_SIZE_BYTES - LENGTH_END)
+    message = refused(partition, seal_batch(header, b""), CorruptRecordError)
+    assert "no bytes were sent for 1 records" in message
+    assert partition.open_transactions() == {}

@@ -202,6 +202,9 @@ class ModernCoordinator:
         group = self._groups.get(member.group)
         if group is None:
             return False
+        nobody = member.generation < 0 and not member.member_id and member.group_instance_id is None
+        if nobody and transactional:
+            return True  # as in `Group.check_commit`
         if member.generation >= 0 or group.members:
             try:
                 group.check_epoch(member.member_id, member.generation)

@@ -276,8 +276,7 @@ class OffsetCoordinator:
 
     async def forget_lost_topics(self) -> None:
         """Finish what a crash in the middle of a topic's deletion left undone."""
-        committed = {key.topic_partition.topic for key, _ in self._offsets.rows()}
-        for topic in sorted(committed.difference(self._partitions.topics())):
+        for topic in sorted(self._offsets.topics().difference(self._partitions.topics())):
             await self.forget_topic(topic)
 
     def _check_commit(

@@ -10,6 +10,7 @@ makes it count, unless a later record about the same partition already does; ABO
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -44,6 +45,8 @@ class OffsetTable:
     def __init__(self) -> None:
         self._committed: dict[str, dict[TopicPartition, _Committed]] = {}
         self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
+        self._held: dict[str, Counter[TopicPartition]] = {}
+        """The same by group: by how many transactions."""
         self._in_flight: list[tuple[str, Collection[TopicPartition]]] = []
 
     @property
@@ -69,8 +72,7 @@ class OffsetTable:
 
     def is_pending(self, group: str, topic_partition: TopicPartition) -> bool:
         """Whether a transaction that has not ended holds an offset of it."""
-        key = OffsetKey(group, topic_partition)
-        return any(key in pending for pending in self._pending.values())
+        return topic_partition in self._held.get(group, ())
 
     def times(self, group: str) -> dict[TopicPartition, int]:
         """When the group committed what counts (Unix milliseconds)."""
@@ -82,7 +84,9 @@ class OffsetTable:
 
     def undecided_of(self, group: str) -> set[TopicPartition]:
         """Partitions of which the group wrote offsets that do not count yet."""
-        return {key.topic_partition for key in self._undecided() if key.group == group}
+        return set(self._held.get(group, ())).union(
+            *(partitions for name, partitions in self._in_flight if name == group)
+        )
 
     def begin_commit(self, group: str, partitions: Collection[TopicPartition]) -> None:
         """These records are written, and not durable yet."""
@@ -115,11 +119,15 @@ class OffsetTable:
         """These records are part of the producer's open transaction."""
         pending = self._pending.setdefault(producer_id, {})
         for topic_partition, value in offsets.items():
-            pending[OffsetKey(group, topic_partition)] = _Committed(value, log_offset, committed_ms)
+            key = OffsetKey(group, topic_partition)
+            if key not in pending:
+                self._held.setdefault(group, Counter())[topic_partition] += 1
+            pending[key] = _Committed(value, log_offset, committed_ms)
 
     def end_transaction(self, producer_id: int, *, commit: bool) -> None:
         """The producer's transaction has ended."""
         for key, committed in self._pending.pop(producer_id, {}).items():
+            self._let_go(key)
             if commit:
                 self._put(key, committed)
 
@@ -133,9 +141,17 @@ class OffsetTable:
                 del of_group[key.topic_partition]
                 if not of_group:
                     del self._committed[key.group]
+            if not self.is_pending(*key):
+                continue
             for pending in self._pending.values():
                 if key in pending and pending[key].log_offset < log_offset:
                     del pending[key]
+                    self._let_go(key)
+
+    def topics(self) -> set[str]:
+        """Of which offsets were written, whether they count already or not."""
+        keys = (*(key for key, _ in self.rows()), *self._undecided())
+        return {key.topic_partition.topic for key in keys}
 
     def of_topic(self, topic: str) -> set[OffsetKey]:
         """Who wrote offsets of this topic, whether they count already or not."""
@@ -153,6 +169,14 @@ class OffsetTable:
             yield from (OffsetKey(group, each) for each in partitions)
         for pending in self._pending.values():
             yield from pending
+
+    def _let_go(self, key: OffsetKey) -> None:
+        held = self._held[key.group]
+        held[key.topic_partition] -= 1
+        if not held[key.topic_partition]:
+            del held[key.topic_partition]
+        if not held:
+            del self._held[key.group]
 
     def _put(self, key: OffsetKey, committed: _Committed) -> None:
         of_group = self._committed.setdefault(key.group, {})

@@ -109,9 +109,9 @@ class TransactionCoordinator:
             if metadata.state is TransactionState.EMPTY:
                 await self._log.write_durably(metadata)
                 return metadata.producer_id, metadata.epoch
+            abort = self._start_abort(metadata, "another producer took over")
             if current is not None:
-                current = metadata.producer_id, metadata.epoch  # what the abort leaves
-            self._start_abort(metadata, "another producer took over")
+                current = await asyncio.shield(abort)  # it may leave another producer id
 
     def add_partitions(
         self,
@@ -224,22 +224,21 @@ class TransactionCoordinator:
         self.expiry.let_time_pass(now_ms, busy=self._ending)
 
     async def _abort_timed_out(self, now_ms: int) -> None:
-        late = [each for each, deadline in self._deadlines.items() if deadline <= now_ms]
-        for transactional_id in late:
+        """All together: groups wait for this, and need not wait for one after the other."""
+        aborts = []
+        for each in [each for each, deadline in self._deadlines.items() if deadline <= now_ms]:
             await self._reserve_producer_id()
-            if self._deadlines.get(transactional_id, now_ms + 1) > now_ms:
+            if self._deadlines.get(each, now_ms + 1) > now_ms:
                 continue  # it was ended while this waited, and maybe another began
-            known = self.table.get(transactional_id)
-            if (
-                transactional_id in self._ending
-                or known is None
-                or known.state is not TransactionState.ONGOING
-            ):
-                self._deadlines.pop(transactional_id, None)
+            known = self.table.get(each)
+            if each in self._ending or known is None or known.state is not TransactionState.ONGOING:
+                self._deadlines.pop(each, None)
                 continue
             self._timed_out += 1
-            self._start_abort(self.table.fence(known, self._clock.wall_ms()), "timed out")
-            await self._wait_for_end(transactional_id)
+            fenced = self.table.fence(known, self._clock.wall_ms())
+            aborts.append(self._start_abort(fenced, "timed out"))
+        if aborts:
+            await asyncio.wait(aborts)
 
     def stats(self) -> TransactionsStats:
         """Where the coordinator stands."""
@@ -326,7 +325,7 @@ class TransactionCoordinator:
             self._aborted += 1
         return completed.producer_id, completed.epoch
 
-    def _start_abort(self, fenced: TransactionMetadata, why: str) -> None:
+    def _start_abort(self, fenced: TransactionMetadata, why: str) -> asyncio.Task[tuple[int, int]]:
         self._fenced += why != "timed out"
         event(
             "transaction aborted",
@@ -339,7 +338,7 @@ class TransactionCoordinator:
         )
         self.table.put(fenced)
         self._deadlines.pop(fenced.transactional_id, None)
-        self._own(fenced.transactional_id, self.abort(fenced))
+        return self._own(fenced.transactional_id, self.abort(fenced))
 
     def _own(
         self, transactional_id: str, work: Coroutine[None, None, tuple[int, int]]

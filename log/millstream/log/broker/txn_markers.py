@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
-from millstream.log.errors import StorageError, UnknownTopicError
+from millstream.log.errors import InvalidProducerEpochError, StorageError, UnknownTopicError
 from millstream.log.record import TopicPartition
 from millstream.log.storage.partition import Partition
 
@@ -48,6 +48,11 @@ class TransactionMarkers:
                 )
             except UnknownTopicError:
                 continue  # deleted while the transaction was open: its records are gone
+            except InvalidProducerEpochError:
+                # Somebody wrote under this producer id with a higher epoch, which clients choose
+                # themselves. That is refused while the transaction has records there, so it has
+                # none; and it must not keep the other partitions from their markers.
+                continue
             except StorageError as error:
                 refused = error  # those who read the others need not wait for it
                 continue

@@ -7,7 +7,7 @@ does. A producer on the network is still there: what was logged of its transacti
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Protocol
 
 from millstream.log.clock import Clock
@@ -82,10 +82,14 @@ class TransactionRecovery:
     def _seen_epochs(self) -> dict[int, int]:
         """Producer id -> the highest epoch a partition has seen. It may be higher than the logged
         one: with durability="os" a power loss takes the newest records of each topic, not the same
-        of all. A producer that came with the logged epoch would be refused for ever."""
+        of all. A producer that came with the logged epoch would be refused for ever. Where it never
+        was in a transaction, anybody may have written under its id with an epoch of his choice."""
         seen: dict[int, int] = {}
         for partition in self._partitions:
             for each in partition.describe_producers():
+                is_open = each.current_transaction_start_offset is not None
+                if not is_open and each.coordinator_epoch is None:
+                    continue
                 seen[each.producer_id] = max(each.producer_epoch, seen.get(each.producer_id, -1))
         return seen
 
@@ -121,12 +125,14 @@ class TransactionRecovery:
 
 
 def _may_go_on(
-    metadata: TransactionMetadata, found: Collection[TopicPartition], seen_epoch: int
+    metadata: TransactionMetadata, found: Mapping[TopicPartition, int], seen_epoch: int
 ) -> bool:
     """Whether all that is open was logged, which it is of producers on the network only. What was
-    acknowledged of it is on disk, and the rest its producer sends again."""
+    acknowledged of it is on disk, and the rest its producer sends again. What is open with an older
+    epoch lost its marker, see `_complete_prepared`: it must not end as this one does."""
     return (
         metadata.state is TransactionState.ONGOING
         and metadata.partitions.issuperset(found)
+        and all(epoch == metadata.epoch for epoch in found.values())
         and seen_epoch <= metadata.epoch
     )

@@ -27,7 +27,12 @@ from millstream.log.format.codec import (
     first_without_key,
     parse_header,
 )
-from millstream.log.format.header import ATTRIBUTE_LOG_APPEND_TIME, CRC_START, checksum
+from millstream.log.format.header import (
+    ATTRIBUTE_LOG_APPEND_TIME,
+    CRC_START,
+    HEADER_SIZE_BYTES,
+    checksum,
+)
 from millstream.log.record import TopicPartition
 from millstream.log.settings import LONG_MAX
 
@@ -159,6 +164,8 @@ def _invalid_timestamp(
 def _unfit(header: BatchHeader, size_bytes: int) -> str:
     if header.size_bytes != size_bytes:
         return f"{size_bytes} bytes were sent for a batch of {header.size_bytes}"
+    if size_bytes == HEADER_SIZE_BYTES:
+        return f"no bytes were sent for {header.records_count} records"
     if header.is_control:
         return "a control batch, which only a transaction coordinator writes"
     if header.records_count != header.last_offset_delta + 1:

@@ -7,6 +7,7 @@ one transaction to the next.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from millstream.log.broker.broker import check_not_internal
@@ -106,13 +107,15 @@ async def _add_offsets_to_txn(request: Any, context: Context) -> Fields:
 
 async def _end_txn(request: Any, context: Context) -> Fields:
     try:
-        producer_id, epoch = await context.broker.transactions.end_txn(
+        ending = context.broker.transactions.end_txn(
             request.transactional_id,
             request.producer_id,
             request.producer_epoch,
             commit=request.committed,
             version=BY_PRODUCER if context.version >= _BUMPS_EPOCHS_FROM else BY_OLD_PRODUCER,
         )
+        # A server that stops does not wait for slow requests, and the log may stay open.
+        producer_id, epoch = await asyncio.shield(ending)
     except LogError as error:
         return {"error_code": _code(error, context)}
     return {"producer_id": producer_id, "producer_epoch": epoch}
