@@ -124,7 +124,9 @@ class Reader:
         errors = [each for each in map(self._error, found.errors) if each is not None]
         errors += self._failures
         self._failures = [] if self._fatal is None else [self._fatal]
-        positions = {**found.ends, **self._positions(consumer)}
+        positions = self._positions(consumer)
+        for tp, end in found.ends.items():  # behind batches that compaction has left empty, too
+            positions[tp] = max(end, positions.get(tp, end))
         return Fetched(found.batches, positions, errors, self._seeks, self._member())
 
     def _positions(self, consumer: LibrdkafkaConsumer) -> dict[TopicPartition, int]:
