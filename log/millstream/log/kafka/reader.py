@@ -238,7 +238,7 @@ class Reader:
             try:
                 self._opened.seek(Place(*partition, offset))
             except KafkaException as error:
-                if error.args[0].code() != KafkaError._STATE:
+                if error.args[0].code() not in _BUSY:
                     raise
                 self._begin_again(partition, offset)
         self._starts[partition] = offset
@@ -253,9 +253,9 @@ class Reader:
             consumer.incremental_assign([Place(*partition, offset)])
             return
         self._paused.clear()
-        starts = {**self._starts, **self._positions(consumer), partition: offset}
+        self._starts |= {**self._positions(consumer), partition: offset}
         places = [TopicPartition(at.topic, at.partition) for at in self._places]
-        consumer.assign([Place(*tp, starts.get(tp, OFFSET_INVALID)) for tp in places])
+        consumer.assign([Place(*tp, self._starts.get(tp, OFFSET_INVALID)) for tp in places])
 
     def check(self, partitions: Collection[TopicPartition]) -> None:
         """Raises UnknownTopicError when one does not exist."""
@@ -375,6 +375,7 @@ class Reader:
             self._consumer.close()
 
 
+_BUSY = {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS}  # a partition that begins, or ends
 _PASSING = {
     KafkaError._MAX_POLL_EXCEEDED,  # the partitions are lost, which is told by itself
     KafkaError._TRANSPORT,
