@@ -302,12 +302,13 @@ class KafkaConsumer:
             return
         if self._group is not None:
             await self._thread.run(partial(self._reader.subscribe, list(topics)))
-            return
-        counts = await self._thread.run(partial(self._reader.partitions_of, topics))
-        wanted = [TopicPartition(t, number) for t in topics for number in range(counts[t])]
-        # What is added to a topic later is read from its beginning: nothing in it is older.
-        start = OFFSET_BEGINNING if self._assignment else self._places.reset_start()
-        await self._read_exactly(dict.fromkeys(wanted, start))
+        else:
+            counts = await self._thread.run(partial(self._reader.partitions_of, topics))
+            wanted = [TopicPartition(t, number) for t in topics for number in range(counts[t])]
+            # What is added to a topic later is read from its beginning: nothing in it is older.
+            start = OFFSET_BEGINNING if self._assignment else self._places.reset_start()
+            await self._read_exactly(dict.fromkeys(wanted, start))
+        selection.are_read(topics)
 
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Read exactly these partitions; no group decides about them."""

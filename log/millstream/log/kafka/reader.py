@@ -86,7 +86,8 @@ class Reader:
         self._paused: set[TopicPartition] = set()
         self._starts: dict[TopicPartition, int] = {}  # where each was told to begin
         self._record_bytes = 100.0
-        self._is_subscribed = self._is_closing = self._is_hurried = False
+        self._subscribed: list[str] | None = None
+        self._is_closing = self._is_hurried = False
         self._seeks = 0
 
     def hurry(self, *, is_hurried: bool = True) -> None:
@@ -173,9 +174,11 @@ class Reader:
     # What is read
 
     def subscribe(self, topics: list[str]) -> None:
-        """Take part in the group; librdkafka looks again for what is not there after minutes."""
+        """Take part in the group; librdkafka looks again for what is not there after minutes. Done
+        again nothing happens: librdkafka would leave the group, and join it anew."""
+        if topics == self._subscribed:
+            return
         self.partitions_of([each for each in topics if each in self._recent])
-        self._is_subscribed = True
         self._wanted = None
         with raised_as_ours(self._what):
             self._opened.subscribe(
@@ -184,12 +187,13 @@ class Reader:
                 on_revoke=self._revoked,
                 on_lost=self._lost,
             )
+        self._subscribed = topics
 
     def unsubscribe(self) -> None:
         """Leave the group, giving up what is assigned."""
         consumer = self._opened
         with raised_as_ours(self._what):
-            self._is_subscribed = False
+            self._subscribed = None
             consumer.unsubscribe()
             end = time.monotonic() + _ANSWER_S
             while self._places and time.monotonic() < end:
@@ -248,7 +252,7 @@ class Reader:
         """librdkafka does not seek while it looks for where to begin: it is told that instead."""
         consumer = self._opened
         self._paused.discard(partition)
-        if self._is_cooperative or not self._is_subscribed:
+        if self._is_cooperative or self._subscribed is None:
             consumer.incremental_unassign([Place(*partition)])
             consumer.incremental_assign([Place(*partition, offset)])
             return
@@ -368,7 +372,7 @@ class Reader:
         """Leave the group. Listeners hear of it before: librdkafka answers nothing amid its end."""
         if self._consumer is None:
             return
-        if self._is_subscribed and self._places:
+        if self._subscribed is not None and self._places:
             self._told("revoked", self._places)
         self._is_closing = True
         with raised_as_ours(self._what):
