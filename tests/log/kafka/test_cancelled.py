@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 
-from millstream.log import Log, UnknownTopicError
+from millstream.log import Log, TopicPartition, UnknownTopicError
+from millstream.log.kafka.reader import Fetched, Reader
 from shared.kafka_log import on_log, records
 
 
@@ -44,5 +47,38 @@ def test_a_topic_that_comes_after_the_first_poll(url: str, topic: str) -> None:
                 await consumer.poll(100)
             await fill(log, topic)
             assert len(await asyncio.wait_for(records(consumer, 10), 10)) == 10
+
+    on_log(url, body)
+
+
+def test_what_a_cancelled_poll_fetched_of_what_was_given_up(
+    url: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assigned anew it is read from where it begins, once."""
+    fetched, goes_on = threading.Event(), threading.Event()
+    original = Reader.fetch
+
+    def fetch(self: Reader, *arguments: Any) -> Fetched:
+        found = original(self, *arguments)
+        fetched.set()
+        goes_on.wait(60)
+        return found
+
+    async def body(log: Log) -> None:
+        await fill(log, topic)
+        t0 = TopicPartition(topic, 0)
+        monkeypatch.setattr(Reader, "fetch", fetch)
+        async with log.consumer() as consumer:
+            await consumer.assign([t0])
+            polling = asyncio.create_task(consumer.poll(10_000))
+            await asyncio.to_thread(fetched.wait, 60)
+            polling.cancel()
+            await asyncio.wait([polling])
+            goes_on.set()
+            await consumer.assign([])
+            await consumer.assign([t0])
+            found = await records(consumer, 10)
+            assert [each.offset for each in found] == list(range(10))
+            assert await consumer.poll(200) == []
 
     on_log(url, body)

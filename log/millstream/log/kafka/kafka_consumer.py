@@ -325,8 +325,10 @@ class KafkaConsumer:
         await self._read_exactly(dict.fromkeys(partitions, start))
 
     async def _read_exactly(self, starts: Mapping[TopicPartition, int]) -> None:
-        await self._thread.run(partial(self._reader.assign, starts))
+        number = await self._thread.run(partial(self._reader.assign, starts))
+        added = starts.keys() - self._assignment
         self._reads(starts)
+        self._sought.update(dict.fromkeys(added, number))  # what was fetched before is not meant
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions this consumer reads now."""

@@ -199,8 +199,9 @@ class Reader:
             while self._places and time.monotonic() < end:
                 consumer.consume(1, _WAIT_SLICE_S)
 
-    def assign(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Read exactly these from the next fetch on, those that are new from the given offsets.
+    def assign(self, starts: Mapping[TopicPartition, int]) -> int:
+        """Read exactly these from the next fetch on, those that are new from the given offsets;
+        counts as a seek, whose number it answers.
 
         Until then seeks only change these offsets. For librdkafka must not be told to seek while it
         looks for where to begin: it sometimes begins there all the same, after the seek.
@@ -210,6 +211,7 @@ class Reader:
             before = {TopicPartition(at.topic, at.partition): None for at in self._places}
         self._wanted = {tp: before.get(tp, start) for tp, start in starts.items()}
         self._seeks += 1
+        return self._seeks
 
     def _read_wanted(self, consumer: LibrdkafkaConsumer) -> None:
         if self._wanted is None:
