@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from millstream.log import Log, TopicPartition, UnknownTopicError
+from millstream.log import Log, LogTimeoutError, TopicPartition, UnknownTopicError
+from millstream.log.kafka.consumer_calls import ConsumerCalls
+from millstream.log.kafka.own_thread import OwnThread
 from millstream.log.kafka.reader import Fetched, Reader
+from millstream.log.kafka.rebalance import Rebalance
 from shared.kafka_log import on_log, records
 
 
@@ -82,3 +86,67 @@ def test_what_a_cancelled_poll_fetched_of_what_was_given_up(
             assert await consumer.poll(200) == []
 
     on_log(url, body)
+
+
+def test_a_consumer_whose_last_commit_fails_is_closed(
+    url: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Reader] = []
+    original = Reader.close
+
+    def close(self: Reader) -> None:
+        closed.append(self)
+        original(self)
+
+    def refused(_self: Reader, _offsets: Any) -> None:
+        raise LogTimeoutError("nobody answers")
+
+    async def body(log: Log) -> None:
+        await fill(log, topic)
+        consumer = log.consumer(group=topic)
+        await consumer.assign([TopicPartition(topic, 0)])
+        await records(consumer, 10)
+        monkeypatch.setattr(Reader, "close", close)
+        monkeypatch.setattr(Reader, "commit", refused)
+        with pytest.raises(LogTimeoutError, match="nobody answers"):
+            await consumer.close()
+        assert len(closed) == 1
+
+    on_log(url, body)
+
+
+def test_what_comes_last_is_done_though_a_listener_fails() -> None:
+    """A poll was cancelled; its fetch met a rebalance, of which the end is the first to hear."""
+    done: list[str] = []
+
+    class Rebalancing:
+        def hurry(self, *, is_hurried: bool = True) -> None:
+            pass
+
+        def fetch(self, _s: float, _paused: Collection[TopicPartition], _limit: int) -> Fetched:
+            change = Rebalance("revoked", [], None)
+            hears.wait(60)
+            calls.tell(change)
+            thread.serve_until(change.is_over)
+            done.append("fetched")
+            return Fetched([], {}, [], 0, None)
+
+    async def fails(_change: Rebalance) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        reader: Any = Rebalancing()
+        calls.reader = reader
+        polling = asyncio.create_task(calls.fetch(60, (), 1))
+        await asyncio.sleep(0)
+        polling.cancel()
+        await asyncio.wait([polling])
+        hears.set()
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(calls.run(lambda: done.append("closed")), 60)
+        await thread.stop()
+
+    hears, thread = threading.Event(), OwnThread("consumer")
+    calls = ConsumerCalls(thread, fails)
+    asyncio.run(main())
+    assert done == ["fetched", "closed"]

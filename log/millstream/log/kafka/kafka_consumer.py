@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from re import Pattern
 from types import TracebackType
@@ -17,10 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID
 
 from millstream.log.client.offset_values import with_metadata
-from millstream.log.errors import (
-    ConfigError,
-    LogClosedError,
-)
+from millstream.log.errors import ConfigError, LogClosedError
 from millstream.log.interface import Isolation, OffsetReset, RebalanceListener
 from millstream.log.record import (
     ConsumerGroupMetadata,
@@ -374,13 +372,12 @@ class KafkaConsumer:
         self._closed = True
         self._on_close(self)
         self._reader.hurry()
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._thread.stop)
+            stack.callback(self._reads, ())
+            stack.push_async_callback(self._calls.run, self._reader.close)
             if self._selection is None:
                 await self._commits.at_end(self.position)
-            await self._calls.run(self._reader.close)
-        finally:
-            self._assignment = set()
-            await self._thread.stop()
 
     def _require_group(self) -> str:
         if self._group is None:
