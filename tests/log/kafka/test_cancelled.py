@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from millstream.log import Log, LogTimeoutError, TopicPartition, UnknownTopicError
+from millstream.log.kafka import kafka_producer
 from millstream.log.kafka.consumer_calls import ConsumerCalls
+from millstream.log.kafka.kafka_producer import KafkaProducer
 from millstream.log.kafka.own_thread import OwnThread
 from millstream.log.kafka.reader import Fetched, Reader
 from millstream.log.kafka.rebalance import Rebalance
+from millstream.log.kafka.recent_topics import RecentTopics
+from millstream.log.kafka.settings import KafkaProducerConfig
 from shared.kafka_log import on_log, records
 
 
@@ -150,3 +154,45 @@ def test_what_comes_last_is_done_though_a_listener_fails() -> None:
     calls = ConsumerCalls(thread, fails)
     asyncio.run(main())
     assert done == ["fetched", "closed"]
+
+
+def test_a_producer_that_is_closed_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    class Slow:
+        def __init__(self, _settings: Any) -> None:
+            pass
+
+        def __len__(self) -> int:
+            return 0
+
+        def poll(self, _timeout_s: float) -> None:
+            pass
+
+        def flush(self, _timeout_s: float) -> int:
+            return 0
+
+        def init_transactions(self, _timeout_s: float) -> None:
+            answers.wait(60)
+
+    async def main() -> None:
+        producer = KafkaProducer(
+            *({"socket.timeout.ms": 1_000}, "kafka://x"),
+            transactional_id="orders",
+            config=KafkaProducerConfig.parse(None),
+            recent=RecentTopics(),
+            on_close=lambda _: None,
+        )
+        entering = asyncio.create_task(producer.__aenter__())
+        await asyncio.sleep(0)
+        entering.cancel()
+        await asyncio.wait([entering])
+        closing = asyncio.create_task(producer.close())
+        await asyncio.sleep(0)
+        answers.set()
+        await closing
+
+    monkeypatch.setattr(kafka_producer, "LibrdkafkaProducer", Slow)
+    threads = set(threading.enumerate())
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert set(threading.enumerate()) <= threads
