@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from millstream.log import Log, LogTimeoutError, TopicPartition, UnknownTopicError
+from millstream.log import Log, LogClosedError, LogTimeoutError, TopicPartition, UnknownTopicError
 from millstream.log.kafka import kafka_producer
 from millstream.log.kafka.consumer_calls import ConsumerCalls
 from millstream.log.kafka.kafka_producer import KafkaProducer
@@ -196,3 +196,28 @@ def test_a_producer_that_is_closed_while_it_starts(monkeypatch: pytest.MonkeyPat
     threads = set(threading.enumerate())
     asyncio.run(asyncio.wait_for(main(), 60))
     assert set(threading.enumerate()) <= threads
+
+
+@pytest.mark.parametrize("where", ["in this process", "over the network"])
+def test_a_listener_commits_while_its_consumer_closes(
+    request: pytest.FixtureRequest, topic: str, where: str
+) -> None:
+    """What it was given since the last commit is not read again."""
+
+    async def body(log: Log) -> None:
+        await fill(log, topic)
+        consumer = log.consumer(group=topic, config={"enable.auto.commit": "false"})
+
+        async def revoked(_partitions: Collection[TopicPartition]) -> None:
+            await consumer.commit()
+
+        await consumer.subscribe([topic], on_revoked=revoked)
+        await records(consumer, 7)
+        await consumer.close()
+        assert (await log.group_offsets(topic))[TopicPartition(topic, 0)].offset == 7
+        with pytest.raises(LogClosedError):
+            await consumer.commit()
+        with pytest.raises(LogClosedError):
+            await consumer.commit({TopicPartition(topic, 0): 1})
+
+    on_log("memory:" if where == "in this process" else request.getfixturevalue("url"), body)

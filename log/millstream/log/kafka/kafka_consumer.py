@@ -344,7 +344,8 @@ class KafkaConsumer:
         self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
     ) -> None:
         """Commit these offsets, or the current position; see `Consumer.commit`."""
-        self._check_open()
+        if not self._assignment:  # closing, its listener may
+            self._check_open()
         self._require_group()
         await self._commit_now(with_metadata(self.position() if offsets is None else offsets))
 
@@ -371,7 +372,6 @@ class KafkaConsumer:
             return
         self._closed = True
         self._on_close(self)
-        self._reader.hurry()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._thread.stop)
             stack.callback(self._reads, ())
