@@ -353,11 +353,11 @@ class KafkaProducer:
         self._closed = True
         self._on_close(self)
         try:
+            if self._starting is not None and not self._thread.is_given_up:
+                await self._transaction.awaited(self._end)  # after the start, if that goes on
+        finally:
             if self._thread.is_given_up:
                 await asyncio.to_thread(self._let_go)
-            elif self._starting is not None:  # nor need that have ended: it goes first
-                await self._thread.run(self._end)
-        finally:
             await self._thread.stop()
 
     def _end(self) -> None:
