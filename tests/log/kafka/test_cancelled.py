@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from millstream.log import Log, LogClosedError, LogTimeoutError, TopicPartition, UnknownTopicError
+from millstream.log import (
+    Log,
+    LogClosedError,
+    LogTimeoutError,
+    TopicPartition,
+    UnknownTopicError,
+    open_log,
+)
 from millstream.log.kafka import kafka_producer
 from millstream.log.kafka.consumer_calls import ConsumerCalls
 from millstream.log.kafka.kafka_producer import KafkaProducer
@@ -221,3 +228,24 @@ def test_a_listener_commits_while_its_consumer_closes(
             await consumer.commit({TopicPartition(topic, 0): 1})
 
     on_log("memory:" if where == "in this process" else request.getfixturevalue("url"), body)
+
+
+def test_a_log_is_closed_whole_though_a_listener_fails(url: str, topic: str) -> None:
+    async def fails(_partitions: Collection[TopicPartition]) -> None:
+        raise ZeroDivisionError
+
+    async def body(other: Log) -> None:
+        await fill(other, topic)
+        log = open_log(url)
+        await log.__aenter__()
+        consumer = log.consumer(group=topic)
+        await consumer.subscribe([topic], on_revoked=fails)
+        await records(consumer, 10)
+        producer = log.producer(config={"linger.ms": 60_000})
+        await producer.send_batch(topic, [b"handed over"])
+        with pytest.raises(ZeroDivisionError):
+            await log.__aexit__(None, None, None)
+        t0 = TopicPartition(topic, 0)
+        assert await other.end_offsets([t0]) == {t0: 11}
+
+    on_log(url, body)
