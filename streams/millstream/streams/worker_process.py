@@ -23,7 +23,7 @@ from .run import RunResult, run_app  # noqa: E402
 
 @click.command()
 @app_argument
-@click.option("--log", "log_url", required=True)
+@click.option("--log", "log_url", envvar="MILLSTREAM_LOG", required=True)
 @click.option("--state-dir", type=click.Path(path_type=Path))
 def worker(reference: str, log_url: str, state_dir: Path | None) -> None:
     """Work for the app APP until told to stop."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections import deque
@@ -57,16 +58,16 @@ async def run_workers(app: App, log: Log, reference: str, count: int, stop: asyn
     await prepare_topics(context)
     async with AsyncExitStack() as stack:
         command = [sys.executable, "-m", "millstream.streams.worker_process", reference]
-        command += ["--log", await _reachable(log, stack)]
         if context.directory.path is not None:
             command += ["--state-dir", str(context.directory.path.parent)]
-        await run_attached(context, _Watch(command, SystemClock()).run(count, stop), stop)
+        watch = _Watch(command, await _reachable(app, log, stack), SystemClock())
+        await run_attached(context, watch.run(count, stop), stop)
 
 
-async def _reachable(log: Log, stack: AsyncExitStack) -> str:
-    """The URL by which other processes reach a log."""
+async def _reachable(app: App, log: Log, stack: AsyncExitStack) -> str:
+    """The URL by which other processes reach a log, with who to log in as."""
     if not log.url.startswith(("file:", "memory:")):
-        return log.url
+        return app.log_url  # log.url is without its options
     from millstream.log.client.embedded_log import EmbeddedLog
 
     assert isinstance(log, EmbeddedLog)
@@ -75,10 +76,12 @@ async def _reachable(log: Log, stack: AsyncExitStack) -> str:
 
 
 class _Watch:
-    """The processes, and when the last of them had to be started again."""
+    """The processes, and when the last of them had to be started again. They are told the log by
+    their environment: a URL may hold a password, and commands are for everybody to see."""
 
-    def __init__(self, command: Sequence[str], clock: Clock) -> None:
+    def __init__(self, command: Sequence[str], log_url: str, clock: Clock) -> None:
         self._command = command
+        self._environment = {**os.environ, "MILLSTREAM_LOG": log_url}
         self._clock = clock
         self._killed_ms: deque[int] = deque(maxlen=RESTARTS_MAX + 1)
 
@@ -102,7 +105,7 @@ class _Watch:
         """Run a worker, and another when it is killed; cancelled, end it."""
         while True:
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE
+                *self._command, stdin=asyncio.subprocess.PIPE, env=self._environment
             )
             event("worker started", worker=number, pid=process.pid)
             try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import confluent_kafka
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from millstream.log import Log, TopicPartition
 from millstream.log.kafka import reader
@@ -88,3 +90,39 @@ def test_nothing_before_it_is_read(kafka_url: str, topic: str) -> None:
                 assert [record.offset for record in found] == [19] * PARTITIONS
 
     on_log(kafka_url, body)
+
+
+@pytest.mark.parametrize("why", ["_STATE", "_PREV_IN_PROGRESS"])
+def test_seeks_while_others_look_for_where_to_begin(
+    url: str, topic: str, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """With an assignor that gives up everything, all are told anew where to begin: at what was not
+    read yet, though librdkafka has forgotten that when it is told once more."""
+
+    class Busy(confluent_kafka.Consumer):
+        def assign(self, places: Any) -> None:
+            super().assign(places)
+            while any(at.offset >= 0 for at in self.position(places)):
+                time.sleep(0.001)  # asked again
+
+        def seek(self, _place: Any) -> None:
+            raise KafkaException(KafkaError(getattr(KafkaError, why)))
+
+    monkeypatch.setattr(reader, "LibrdkafkaConsumer", Busy)
+
+    async def body(log: Log) -> None:
+        _, second, third, _ = await fill(log, topic)
+        config = {"partition.assignment.strategy": "range", "enable.auto.commit": "false"}
+        async with log.consumer(topic, group=topic, config=config) as consumer:
+            await records(consumer, 20 * PARTITIONS)
+            await consumer.seek(second, 19)
+            await consumer.seek(third, 18)
+            found = await records(consumer, 3)
+            found += await consumer.poll(300)
+            assert sorted((each.partition, each.offset) for each in found) == [
+                (1, 19),
+                (2, 18),
+                (2, 19),
+            ]
+
+    on_log(url, body)

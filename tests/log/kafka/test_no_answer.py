@@ -19,6 +19,7 @@ from millstream.log.kafka.settings import KafkaProducerConfig
 class Stuck:
     """Stands for librdkafka's producer, whose coordinator never comes back."""
 
+    is_asked = threading.Event()
     comes_back = threading.Event()
 
     def __init__(self, _settings: Any) -> None:
@@ -37,6 +38,7 @@ class Stuck:
         pass
 
     def send_offsets_to_transaction(self, *_: Any) -> None:
+        self.is_asked.set()
         self.comes_back.wait()
 
 
@@ -62,8 +64,41 @@ def test_offsets_that_are_never_answered(monkeypatch: pytest.MonkeyPatch) -> Non
                 await producer.begin_transaction()
 
     asyncio.run(asyncio.wait_for(main(), 60))
+    all_end(threads)
+
+
+def test_an_end_behind_offsets_that_are_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for those any more, as when the app is told to end at once."""
+    monkeypatch.setattr(kafka_producer, "LibrdkafkaProducer", Stuck)
+    monkeypatch.setattr(kafka_producer, "ANSWER_MIN_S", 0.01)
+    Stuck.is_asked.clear()
+    Stuck.comes_back.clear()
+    threads = set(threading.enumerate())
+
+    async def main() -> None:
+        producer = KafkaProducer(
+            *({"socket.timeout.ms": 1_000}, "kafka://x"),
+            transactional_id="orders",
+            config=KafkaProducerConfig.parse({"transaction.timeout.ms": 1_000}),
+            recent=RecentTopics(),
+            on_close=lambda _: None,
+        )
+        await producer.begin_transaction()
+        sending = asyncio.create_task(producer.send_offsets({TopicPartition("t", 0): 3}, group="g"))
+        await asyncio.to_thread(Stuck.is_asked.wait, 60)
+        sending.cancel()
+        await asyncio.wait([sending])
+        with pytest.raises(LogTimeoutError, match=r"orders: .*Make another"):
+            await producer.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    all_end(threads)
+
+
+def all_end(before: set[threading.Thread]) -> None:
+    """Those that were not there before, as soon as librdkafka answers."""
     Stuck.comes_back.set()
-    for thread in set(threading.enumerate()) - threads:
+    for thread in set(threading.enumerate()) - before:
         thread.join(60)
         assert not thread.is_alive(), thread
 

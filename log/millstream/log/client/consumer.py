@@ -337,7 +337,8 @@ class EmbeddedConsumer:
         self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
     ) -> None:
         """Commit these offsets, or the current position; see `Consumer.commit`."""
-        self._check_open()
+        if not self._fetcher.assignment():  # closing, its listener may
+            self._check_open()
         self._require_group()
         await self._commits.commit(with_metadata(self.position() if offsets is None else offsets))
 

@@ -55,12 +55,14 @@ class ConsumerCalls:
         return done.result()
 
     async def run(self, work: Callable[[], None]) -> None:
-        """Make a call after the fetch that may be on its way."""
+        """Make a call after the fetch that may be on its way, though a listener fails meanwhile."""
         self.reader.hurry()
-        if self._fetching is not None:
-            await self._done(self._fetching)
-        call = self._submitted(work)
-        await self._done(call)
+        try:
+            if self._fetching is not None:
+                await self._done(self._fetching)
+        finally:
+            call = self._submitted(work)
+            await self._done(call)
         call.result()
 
     def tell(self, change: Rebalance) -> None:

@@ -38,7 +38,10 @@ class FetchedRecords:
         for batch in batches:
             tp = TopicPartition(batch.topic, batch.partition)
             self._waiting.setdefault(tp, deque()).append(batch)
-        self._ends.update(ends)
+            if batch.offsets[0] < self._ends.get(tp, 0):
+                del self._ends[tp]  # the log has lost its end, and is read again
+        for tp, end in ends.items():  # an end behind the last record is told once
+            self._ends[tp] = max(end, self._ends.get(tp, end))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from re import Pattern
 from types import TracebackType
@@ -17,10 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID
 
 from millstream.log.client.offset_values import with_metadata
-from millstream.log.errors import (
-    ConfigError,
-    LogClosedError,
-)
+from millstream.log.errors import ConfigError, LogClosedError
 from millstream.log.interface import Isolation, OffsetReset, RebalanceListener
 from millstream.log.record import (
     ConsumerGroupMetadata,
@@ -302,12 +300,13 @@ class KafkaConsumer:
             return
         if self._group is not None:
             await self._thread.run(partial(self._reader.subscribe, list(topics)))
-            return
-        counts = await self._thread.run(partial(self._reader.partitions_of, topics))
-        wanted = [TopicPartition(t, number) for t in topics for number in range(counts[t])]
-        # What is added to a topic later is read from its beginning: nothing in it is older.
-        start = OFFSET_BEGINNING if self._assignment else self._places.reset_start()
-        await self._read_exactly(dict.fromkeys(wanted, start))
+        else:
+            counts = await self._thread.run(partial(self._reader.partitions_of, topics))
+            wanted = [TopicPartition(t, number) for t in topics for number in range(counts[t])]
+            # What is added to a topic later is read from its beginning: nothing in it is older.
+            start = OFFSET_BEGINNING if self._assignment else self._places.reset_start()
+            await self._read_exactly(dict.fromkeys(wanted, start))
+        selection.are_read(topics)
 
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Read exactly these partitions; no group decides about them."""
@@ -324,8 +323,10 @@ class KafkaConsumer:
         await self._read_exactly(dict.fromkeys(partitions, start))
 
     async def _read_exactly(self, starts: Mapping[TopicPartition, int]) -> None:
-        await self._thread.run(partial(self._reader.assign, starts))
+        number = await self._thread.run(partial(self._reader.assign, starts))
+        added = starts.keys() - self._assignment
         self._reads(starts)
+        self._sought.update(dict.fromkeys(added, number))  # what was fetched before is not meant
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions this consumer reads now."""
@@ -343,7 +344,8 @@ class KafkaConsumer:
         self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
     ) -> None:
         """Commit these offsets, or the current position; see `Consumer.commit`."""
-        self._check_open()
+        if not self._assignment:  # closing, its listener may
+            self._check_open()
         self._require_group()
         await self._commit_now(with_metadata(self.position() if offsets is None else offsets))
 
@@ -370,14 +372,12 @@ class KafkaConsumer:
             return
         self._closed = True
         self._on_close(self)
-        self._reader.hurry()
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._thread.stop)
+            stack.callback(self._reads, ())
+            stack.push_async_callback(self._calls.run, self._reader.close)
             if self._selection is None:
                 await self._commits.at_end(self.position)
-            await self._calls.run(self._reader.close)
-        finally:
-            self._assignment = set()
-            await self._thread.stop()
 
     def _require_group(self) -> str:
         if self._group is None:

@@ -354,7 +354,7 @@ class KafkaLog:
         for client in clients:
             try:
                 await client.close()
-            except (LogError, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised below
                 problems.append(error)
         await admin.close()
         problems.sort(key=lambda error: isinstance(error, LogError))

@@ -353,17 +353,17 @@ class KafkaProducer:
         self._closed = True
         self._on_close(self)
         try:
+            if self._starting is not None and not self._thread.is_given_up:
+                await self._transaction.awaited(self._end)  # after the start, if that goes on
+        finally:
             if self._thread.is_given_up:
                 await asyncio.to_thread(self._let_go)
-            elif self._producer is not None:
-                await self._thread.run(self._end)
-        finally:
             await self._thread.stop()
 
     def _end(self) -> None:
         """In the thread."""
-        assert self._producer is not None
-        assert self._deliveries is not None
+        if self._producer is None or self._deliveries is None:
+            return  # it could not start
         try:
             if self._transaction.is_open:
                 with raised_as_ours(self._name):

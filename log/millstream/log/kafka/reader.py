@@ -86,7 +86,8 @@ class Reader:
         self._paused: set[TopicPartition] = set()
         self._starts: dict[TopicPartition, int] = {}  # where each was told to begin
         self._record_bytes = 100.0
-        self._is_subscribed = self._is_closing = self._is_hurried = False
+        self._subscribed: list[str] | None = None
+        self._is_closing = self._is_hurried = False
         self._seeks = 0
 
     def hurry(self, *, is_hurried: bool = True) -> None:
@@ -124,7 +125,9 @@ class Reader:
         errors = [each for each in map(self._error, found.errors) if each is not None]
         errors += self._failures
         self._failures = [] if self._fatal is None else [self._fatal]
-        positions = {**found.ends, **self._positions(consumer)}
+        positions = self._positions(consumer)
+        for tp, end in found.ends.items():  # behind batches that compaction has left empty, too
+            positions[tp] = max(end, positions.get(tp, end))
         return Fetched(found.batches, positions, errors, self._seeks, self._member())
 
     def _positions(self, consumer: LibrdkafkaConsumer) -> dict[TopicPartition, int]:
@@ -171,9 +174,11 @@ class Reader:
     # What is read
 
     def subscribe(self, topics: list[str]) -> None:
-        """Take part in the group; librdkafka looks again for what is not there after minutes."""
+        """Take part in the group; librdkafka looks again for what is not there after minutes. Done
+        again nothing happens: librdkafka would leave the group, and join it anew."""
+        if topics == self._subscribed:
+            return
         self.partitions_of([each for each in topics if each in self._recent])
-        self._is_subscribed = True
         self._wanted = None
         with raised_as_ours(self._what):
             self._opened.subscribe(
@@ -182,19 +187,21 @@ class Reader:
                 on_revoke=self._revoked,
                 on_lost=self._lost,
             )
+        self._subscribed = topics
 
     def unsubscribe(self) -> None:
         """Leave the group, giving up what is assigned."""
         consumer = self._opened
         with raised_as_ours(self._what):
-            self._is_subscribed = False
+            self._subscribed = None
             consumer.unsubscribe()
             end = time.monotonic() + _ANSWER_S
             while self._places and time.monotonic() < end:
                 consumer.consume(1, _WAIT_SLICE_S)
 
-    def assign(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Read exactly these from the next fetch on, those that are new from the given offsets.
+    def assign(self, starts: Mapping[TopicPartition, int]) -> int:
+        """Read exactly these from the next fetch on, those that are new from the given offsets;
+        counts as a seek, whose number it answers.
 
         Until then seeks only change these offsets. For librdkafka must not be told to seek while it
         looks for where to begin: it sometimes begins there all the same, after the seek.
@@ -204,6 +211,7 @@ class Reader:
             before = {TopicPartition(at.topic, at.partition): None for at in self._places}
         self._wanted = {tp: before.get(tp, start) for tp, start in starts.items()}
         self._seeks += 1
+        return self._seeks
 
     def _read_wanted(self, consumer: LibrdkafkaConsumer) -> None:
         if self._wanted is None:
@@ -236,7 +244,7 @@ class Reader:
             try:
                 self._opened.seek(Place(*partition, offset))
             except KafkaException as error:
-                if error.args[0].code() != KafkaError._STATE:
+                if error.args[0].code() not in _BUSY:
                     raise
                 self._begin_again(partition, offset)
         self._starts[partition] = offset
@@ -246,14 +254,14 @@ class Reader:
         """librdkafka does not seek while it looks for where to begin: it is told that instead."""
         consumer = self._opened
         self._paused.discard(partition)
-        if self._is_cooperative or not self._is_subscribed:
+        if self._is_cooperative or self._subscribed is None:
             consumer.incremental_unassign([Place(*partition)])
             consumer.incremental_assign([Place(*partition, offset)])
             return
         self._paused.clear()
-        starts = {**self._starts, **self._positions(consumer), partition: offset}
+        self._starts |= {**self._positions(consumer), partition: offset}
         places = [TopicPartition(at.topic, at.partition) for at in self._places]
-        consumer.assign([Place(*tp, starts.get(tp, OFFSET_INVALID)) for tp in places])
+        consumer.assign([Place(*tp, self._starts.get(tp, OFFSET_INVALID)) for tp in places])
 
     def check(self, partitions: Collection[TopicPartition]) -> None:
         """Raises UnknownTopicError when one does not exist."""
@@ -366,13 +374,14 @@ class Reader:
         """Leave the group. Listeners hear of it before: librdkafka answers nothing amid its end."""
         if self._consumer is None:
             return
-        if self._is_subscribed and self._places:
+        if self._subscribed is not None and self._places:
             self._told("revoked", self._places)
         self._is_closing = True
         with raised_as_ours(self._what):
             self._consumer.close()
 
 
+_BUSY = {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS}  # a partition that begins, or ends
 _PASSING = {
     KafkaError._MAX_POLL_EXCEEDED,  # the partitions are lost, which is told by itself
     KafkaError._TRANSPORT,

@@ -57,7 +57,7 @@ class TopicSelection:
 
     async def changed(self, admin: KafkaAdmin) -> tuple[str, ...] | None:
         """The topics that are meant now, sorted; None when it is not time to look, or they are
-        those of before. Patterns leave Kafka's own topics out."""
+        those that `are_read`. Patterns leave Kafka's own topics out."""
         is_due = self._is_looked_up_anew and time.monotonic() >= self._due_s
         if self._found is not None and not is_due:
             return None
@@ -68,8 +68,12 @@ class TopicSelection:
             found = tuple(sorted(matching.union(self._names)))
             if found == self._found:
                 return None
-        self._found = found
+        self._found = None
         return found
+
+    def are_read(self, topics: tuple[str, ...]) -> None:
+        """What was answered is read now. Who fails before asks again."""
+        self._found = topics
 
     def _matches(self, topic: str) -> bool:
         if topic in INTERNAL_TOPICS:

@@ -143,6 +143,17 @@ class TransactionCalls:
             finally:
                 deliveries.tell()
 
+        await self.awaited(call)
+
+    async def awaited(self, call: Callable[[], Any]) -> None:
+        """Have a call made in the thread, after those that nobody waits for any more.
+
+        Raises:
+            LogTimeoutError: that takes so long that the thread is given up; what has transactions.
+        """
+        if not self._is_transactional:
+            await self._thread.run(call)
+            return
         try:
             await self._thread.run_within(_PATIENCE * self._timeout_s, call)
         except LogTimeoutError as error:
