@@ -1,0 +1,54 @@
+"""Small requests that would have large answers: what is named twice is answered once."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from base64 import urlsafe_b64decode
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from millstream.log.broker.broker import Broker
+from millstream.log.clock import SystemClock
+from millstream.log.config import BrokerConfig
+from millstream.log.storage.memory_files import MemoryFiles
+from shared.asking import ask
+
+METADATA = 3
+TIMES = 100
+
+
+def broker_test(test: Callable[[Broker, uuid.UUID], Awaitable[None]]) -> None:
+    """Run a test on a log with a topic "t"; it is told the topic's id."""
+
+    async def run() -> None:
+        config = BrokerConfig.parse({"flush.threads": 0})
+        broker = await Broker.open(
+            MemoryFiles(), "/log", durability="os", config=config, clock=SystemClock()
+        )
+        try:
+            topic = await broker.create_topic("t", 2)
+            await test(broker, uuid.UUID(bytes=urlsafe_b64decode(topic.topic_id + "==")))
+        finally:
+            await broker.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@pytest.mark.parametrize("version", range(14))
+def test_a_topic_is_described_once(version: int) -> None:
+    """By whatever names and ids it is asked for."""
+
+    async def test(broker: Broker, topic_id: uuid.UUID) -> None:
+        topics: list[dict[str, Any]] = [{"name": "t"}] * TIMES
+        if version >= 10:
+            topics += [{"name": "t", "topic_id": uuid.UUID(int=i)} for i in range(TIMES)]
+        if version >= 12:
+            topics = [{"name": f"no{i}", "topic_id": topic_id} for i in range(TIMES)]
+            topics += [{"name": None, "topic_id": topic_id}]
+        answer = await ask(broker, METADATA, version, topics=topics)
+        assert [(each.name, len(each.partitions)) for each in answer.topics] == [("t", 2)]
+
+    broker_test(test)
