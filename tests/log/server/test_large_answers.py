@@ -1,4 +1,5 @@
-"""Small requests that would have large answers: what is named twice is answered once."""
+"""Small requests that would have large answers: what is named twice is answered once, and texts
+about what is not there stay short."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from millstream.log.format.codec import encode_batch
 from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import ask
 
-PRODUCE, FETCH, METADATA = 0, 1, 3
+PRODUCE, FETCH, METADATA, DESCRIBE_PRODUCERS = 0, 1, 3, 61
 TIMES = 100
 SECOND = dt.timedelta(seconds=1)
 
@@ -82,5 +83,35 @@ def test_a_partition_is_read_once(version: int) -> None:
         assert [each.partition_index for each in topic.partitions] == [0, 1]
         assert [len(each.records) for each in topic.partitions] == [len(batch), 0]
         assert broker.partitions.stats().fetched_bytes < 3 * len(batch)
+
+    broker_test(test)
+
+
+@pytest.mark.parametrize("version", [8, 9])
+@pytest.mark.parametrize(
+    "records", [None, encode_batch(None, [b"x"], [0], None, 0, 1)], ids=["none", "batch"]
+)
+def test_texts_about_a_name_that_no_topic_has(version: int, records: bytes | None) -> None:
+    """One for each partition, in every version: strings of the old ones end at 32 KB."""
+
+    async def test(broker: Broker, _topic_id: uuid.UUID) -> None:
+        partitions = [{"index": number, "records": records} for number in range(TIMES)]
+        for name in ("a" * 32_000, "\a" * 32_000):
+            data = [{"name": name, "partition_data": partitions}]
+            answer = await ask(broker, PRODUCE, version, acks=-1, timeout=SECOND, topic_data=data)
+            found = answer.responses[0].partition_responses
+            assert {each.error_code for each in found} == {87 if records is None else 3}
+            assert max(len(each.error_message) for each in found) <= 1000
+
+    broker_test(test)
+
+
+def test_texts_about_topics_that_are_not_there_stay_short() -> None:
+    async def test(broker: Broker, _topic_id: uuid.UUID) -> None:
+        topics = [{"name": "\a" * 32_000, "partition_indexes": list(range(TIMES))}]
+        answer = await ask(broker, DESCRIBE_PRODUCERS, 0, topics=topics)
+        texts = [each.error_message for each in answer.topics[0].partitions]
+        assert len(texts) == TIMES
+        assert max(map(len, texts)) < 3000
 
     broker_test(test)
