@@ -169,6 +169,22 @@ def test_leaving_ends_connections_that_wait() -> None:
     asyncio.run(main())
 
 
+def test_leaving_ends_connections_that_have_just_come() -> None:
+    """Also those whose task has not begun when it is cancelled."""
+
+    async def main() -> None:
+        async with serve_metrics([], "127.0.0.1:0") as address:
+            host, _, port = address.rpartition(":")
+            client = socket.create_connection((host, int(port)))
+            while not any("_serve" in repr(each.get_coro()) for each in asyncio.all_tasks()):
+                await asyncio.sleep(0)
+        with client, suppress(ConnectionError):
+            client.settimeout(2)
+            assert client.recv(1) == b""
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "address", ["", "9464", "host:", ":80", "host:x", "host:70000", "no..host:1", "\0:1"]
 )
