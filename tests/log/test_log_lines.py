@@ -48,6 +48,19 @@ def test_one_event(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
+@pytest.mark.parametrize("mark", ["\r", "\x0b", "\x85", "\u2028", "\x1b", "\x00", "\u202e"])
+def test_nobody_ends_a_line_or_commands_a_console(
+    mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some values are what a client says, before it has shown who it is."""
+    with caplog.at_level(logging.INFO):
+        event("login failed", user=f"anna{mark}error", other="Zo\xeb")
+    (record,) = caplog.records
+    shown = mark.encode("unicode_escape").decode()
+    assert record.getMessage() == f'login failed user="anna{shown}error" other=Zo\xeb'
+    assert mark not in TextLines().format(record)
+
+
 def test_other_records_are_lines_too() -> None:
     try:
         raise ValueError("one\ntwo")

@@ -25,6 +25,13 @@ def event(what: str, level: int = logging.INFO, /, **fields: object) -> None:
 
 def _shown(value: object) -> str:
     text = str(value)
-    if text and not any(each in text for each in ' "=\n'):
+    if text and text.isprintable() and not any(each in text for each in ' "='):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not text.isprintable():  # a client may have said it: nothing in it ends the line
+        text = "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return f'"{text}"'
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -14,8 +14,9 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader
 
-from millstream.log.server.decoding import ITEMS_MAX, MalformedRequestError
+from millstream.log.server.decoding import ITEMS_MAX, STRING_BYTES_MAX, MalformedRequestError
 from millstream.log.server.dispatch import apis
+from millstream.log.server.encoding import uvarint
 from millstream.log.server.frames import FrameReader, parse_header, response_frame
 from millstream.log.server.messages import (
     decode_request,
@@ -152,6 +153,18 @@ def test_ids_are_bounded_by_the_items_of_a_request() -> None:
     frame = b"\0\3\0\0" + bytes(4) + b"\xff\xff" + (ITEMS_MAX + 1).to_bytes(4, "big")
     with pytest.raises(MalformedRequestError, match="array"):
         decode_request(3, 0, frame + bytes(2 * (ITEMS_MAX + 1)), 10)
+
+
+@pytest.mark.parametrize("size_bytes", [STRING_BYTES_MAX, STRING_BYTES_MAX + 1, 1 << 20])
+def test_strings_are_as_long_as_in_old_versions(size_bytes: int) -> None:
+    """The name of a client's software is kept for as long as it is connected."""
+    text = b"a" * size_bytes
+    body = b"\0" + uvarint(size_bytes + 1) + text + b"\2x\0"
+    if size_bytes <= STRING_BYTES_MAX:
+        assert decode_request(18, 3, body, 0).client_software_name == text.decode()
+        return
+    with pytest.raises(MalformedRequestError, match=f"string of {size_bytes} bytes"):
+        decode_request(18, 3, body, 0)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 13, 1000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -110,16 +111,22 @@ def test_a_client_that_says_nothing_is_let_go() -> None:
 
 def test_a_client_that_does_not_read_is_let_go() -> None:
     """More than the buffers of the kernel take."""
+    size = 64 << 20
 
     async def body(address: str) -> None:
         host, _, port = address.rpartition(":")
-        _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(get("/metrics"))
         await asyncio.sleep(0.5)  # the other side gives up in this time
         assert (await ask(address, get("/healthz")))[2] == b"ok\n"
-        writer.transport.abort()
+        received = 0
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                received += len(data)
+        assert received < size
+        writer.close()
 
-    serve(body, sources=[lambda: "x" * (64 << 20)], timeout_s=0.3)
+    serve(body, sources=[lambda: "x" * size], timeout_s=0.3)
 
 
 def test_connections_are_bounded() -> None:
@@ -158,6 +165,22 @@ def test_leaving_ends_connections_that_wait() -> None:
                 await reader.readexactly(1)
         writer.close()
         assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_leaving_ends_connections_that_have_just_come() -> None:
+    """Also those whose task has not begun when it is cancelled."""
+
+    async def main() -> None:
+        async with serve_metrics([], "127.0.0.1:0") as address:
+            host, _, port = address.rpartition(":")
+            client = socket.create_connection((host, int(port)))
+            while not any("_serve" in repr(each.get_coro()) for each in asyncio.all_tasks()):
+                await asyncio.sleep(0)
+        with client, suppress(ConnectionError):
+            client.settimeout(2)
+            assert client.recv(1) == b""
 
     asyncio.run(main())
 

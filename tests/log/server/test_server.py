@@ -210,6 +210,17 @@ def test_clients_are_told_the_advertised_address() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("advertised", ["one:1", "one:1,SSL://two:2", "one:1,two:2,three:3"])
+def test_each_listener_has_one_address_that_is_told(advertised: str) -> None:
+    async def main() -> None:
+        async with open_log("memory:") as log:
+            assert isinstance(log, EmbeddedLog)
+            with pytest.raises(ConfigError, match="one address for each listener"):
+                await log.serve("127.0.0.1:0,127.0.0.1:0", advertised=advertised).__aenter__()
+
+    asyncio.run(main())
+
+
 def test_the_command(tmp_path: Path) -> None:
     with serving(tmp_path / "log", "--config", "num.partitions=3", "--durability", "os") as server:
         assert server.ready == f"serving {tmp_path / 'log'} on {server.address}\n"

@@ -52,12 +52,49 @@ async def fetch(
         left_s = end - loop.time()
         failed = any(isinstance(fetched, LogError) for fetched in answer.values())
         cut_short = size_bytes > 0 and limit < size_bytes_max
-        enough = size_bytes >= min(size_bytes_min, size_bytes_max) or cut_short
-        if failed or enough or is_full or left_s <= 0:
+        missing_bytes = min(size_bytes_min, size_bytes_max) - size_bytes
+        if failed or missing_bytes <= 0 or cut_short or is_full or left_s <= 0:
             return answer
-        partitions = list(answer)
+        if not size_bytes:
+            await waiting.wait(list(answer), left_s)
+            continue
+        rest = [_behind(each, answer[each.topic_partition], isolation) for each in requests]
         answer.clear()
-        await waiting.wait(partitions, left_s)
+        await _until_enough(read, waiting, rest, isolation, missing_bytes, end)
+
+
+def _behind(request: FetchRequest, fetched: Fetched, isolation: Isolation) -> FetchRequest:
+    """What is left of a request for which everything was read that could be."""
+    assert isinstance(fetched, ReadResult)
+    limit = fetched.last_stable_offset if isolation == "read_committed" else fetched.high_watermark
+    return request._replace(
+        offset=max(request.offset, limit),
+        size_bytes_max=max(request.size_bytes_max - len(fetched.data), 0),
+    )
+
+
+async def _until_enough(
+    read: Read,
+    waiting: WaitingFetches,
+    rest: list[FetchRequest],
+    isolation: Isolation,
+    missing_bytes: int,
+    end: float,
+) -> None:
+    """Wait until there are so many bytes more, or it is of no use to wait. Only what comes is read
+    meanwhile, to be counted: all of it, again for each batch, may be 55 MB, for many who wait."""
+    loop = asyncio.get_running_loop()
+    while missing_bytes > 0 and (left_s := end - loop.time()) > 0:
+        await waiting.wait([each.topic_partition for each in rest], left_s)
+        for i, request in enumerate(rest):
+            fetched = read(request, isolation)
+            if isinstance(fetched, LogError) or fetched.has_more:
+                return
+            if len(fetched.data) > request.size_bytes_max:
+                return  # with it there is more than was asked for of this partition
+            missing_bytes -= len(fetched.data)
+            rest[i] = _behind(request, fetched, isolation)
+            del fetched  # not kept while it waits
 
 
 def _read_all(

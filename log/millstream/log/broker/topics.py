@@ -32,7 +32,7 @@ from millstream.log.errors import (
     UnknownTopicError,
 )
 from millstream.log.ids import is_id, random_id
-from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX
+from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_LENGTH_MAX
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
@@ -177,6 +177,7 @@ class TopicTable:
         """Raises UnknownTopicError that says how to create it."""
         topic = self._topics.get(name)
         if topic is None:
+            name = name[:TOPIC_NAME_LENGTH_MAX]  # a client's may be longer, and told often
             raise UnknownTopicError(
                 f"Topic {name!r} does not exist. Create it: "
                 f"await log.create_topic({name!r}, partitions=...)."

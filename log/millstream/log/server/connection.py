@@ -170,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._inbox.close(len(self._running), running_bytes)
         self._cancel_reads()
         self._server.forget(self)
+        self._advance()  # what has ended and could not be sent is given back
 
     # What the server asks
 

@@ -84,6 +84,8 @@ class _Endpoint:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        # Not in the task: one that is cancelled before it has begun never does.
+        task.add_done_callback(lambda _task: writer.transport.abort())
 
     async def close(self) -> None:
         """End every connection."""
@@ -102,8 +104,6 @@ class _Endpoint:
                 await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             pass  # the client's affair
-        finally:
-            writer.transport.abort()
 
     def _answer(self, line: str | None) -> bytes:
         if line is None:

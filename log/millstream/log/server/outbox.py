@@ -1,7 +1,8 @@
 """What a client is still to be sent: pieces of responses, handed on a little at a time.
 
-A transport copies what it is given, so it is given no more than the client takes; the rest stays
-here, counted, as it was read from the log.
+A transport is given copies, and no more than the client takes; the rest stays here, counted, as it
+was read from the log. Copies, since from Python 3.12 on it keeps what it is given: the end of a
+piece would keep all of it, counted no more.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Outbox:
             done_bytes += len(piece)
             self._sent_bytes = 0
             self._pieces.popleft()
-        transport.writelines(batch)
+        # Not `writelines`: from Python 3.12 on an empty piece at the end is never done with there,
+        # and some releases never say that it is too much (CVE-2024-12254).
+        transport.write(b"".join(batch))
         if done_bytes:
             self._memory.gave_back(done_bytes)
 

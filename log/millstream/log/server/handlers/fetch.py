@@ -47,6 +47,8 @@ async def _fetch(request: Any, context: Context) -> Fields:
         for each in topic.partitions
         if name is not None and not epoch_error(each.current_leader_epoch)
     ]
+    if len({each.topic_partition for each in wanted}) < len(wanted):
+        return await _fetch(_once(request), context)
     refused = len(wanted) < sum(len(topic.partitions) for topic in request.topics)
     answer = await context.broker.partitions.fetch(
         wanted,
@@ -68,6 +70,22 @@ async def _fetch(request: Any, context: Context) -> Fields:
             for name, topic in zip(names, request.topics, strict=True)
         ]
     }
+
+
+def _once(request: Any) -> Any:
+    """The request with each partition in it once, as it was named last. An answer would have the
+    same records as often as a small request can name them."""
+    topics: dict[tuple[str, str | None], Any] = {}
+    partitions: dict[tuple[str, str | None], dict[int, Any]] = {}
+    for topic in request.topics:
+        named = topic.topic, topic.topic_id
+        topics[named] = topic
+        partitions.setdefault(named, {}).update({each.partition: each for each in topic.partitions})
+    once = [
+        topic._replace(partitions=tuple(partitions[named].values()))
+        for named, topic in topics.items()
+    ]
+    return request._replace(topics=tuple(once))
 
 
 def _name(topic: Any, context: Context) -> str | None:

@@ -29,8 +29,8 @@ async def _metadata(request: Any, context: Context) -> Fields:
     if everything:
         topics = [_described(partitions.topic(name)) for name in partitions.topics()]
     else:
-        once = {(each.name, each.topic_id): each for each in wanted}  # an answer may be long
-        topics = [await _topic(each, request, context) for each in once.values()]
+        once = dict.fromkeys(_meant(each, context.version) for each in wanted)  # answers are long
+        topics = [await _topic(*each, request, context) for each in once]
     if request.include_topic_authorized_operations:
         for each in topics:
             each["topic_authorized_operations"] = TOPIC_OPERATIONS
@@ -44,24 +44,33 @@ async def _metadata(request: Any, context: Context) -> Fields:
     }
 
 
-async def _topic(wanted: Any, request: Any, context: Context) -> dict[str, Any]:
+def _meant(wanted: Any, version: int) -> tuple[str | None, str | None]:
+    """The name by which a topic is asked for, or its id, and None for the other."""
+    if wanted.name is None or (wanted.topic_id is not None and version >= 12):
+        return None, wanted.topic_id
+    return wanted.name, None
+
+
+async def _topic(
+    name: str | None, topic_id: str | None, request: Any, context: Context
+) -> dict[str, Any]:
     partitions = context.broker.partitions
-    if wanted.name is None or (wanted.topic_id is not None and context.version >= 12):
-        found = wanted.topic_id and partitions.topic_with_id(wanted.topic_id)
+    if name is None:
+        found = topic_id and partitions.topic_with_id(topic_id)
         if not found:
             return {
                 "error_code": _UNKNOWN_TOPIC_ID,
-                "topic_id": wanted.topic_id,
+                "topic_id": topic_id,
                 "name": None if context.version >= 12 else "",
             }
         return _described(found)
     try:
-        return _described(await _named(wanted.name, request, context))
+        return _described(await _named(name, request, context))
     except LogError as error:
         return {
             "error_code": error.kafka_code,
-            "name": wanted.name,
-            "is_internal": wanted.name in INTERNAL_TOPICS,
+            "name": name,
+            "is_internal": name in INTERNAL_TOPICS,
         }
 
 

@@ -37,6 +37,9 @@ _ZSTD = 4
 _CODEC_MASK = 7
 _ZSTD_FROM = 7
 _BUMPS_EPOCHS_FROM = 12
+_TEXT_MAX = 1000
+"""Characters of a text about an error. There is one for each partition, and a name that no topic
+has may be of 32 KB."""
 
 
 Answer = dict[str, Any]
@@ -141,7 +144,7 @@ def _refusal(error: LogError, context: Context) -> Answer:
         code = _NOT_ENOUGH_REPLICAS
     return {
         "error_code": code,
-        "error_message": str(error),
+        "error_message": str(error)[:_TEXT_MAX],
         "base_offset": -1,
         "log_append_time": -1,
         "log_start_offset": -1,
