@@ -15,6 +15,7 @@ from millstream.log.broker.group_values import JoinRequest
 from millstream.log.client.consumer import EmbeddedConsumer
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import (
+    InvalidRequestError,
     LogError,
     MemberIdRequiredError,
     RebalanceInProgressError,
@@ -44,6 +45,18 @@ def test_a_new_member_is_told_its_id_first() -> None:
         assert joined.member_id == member_id
         with pytest.raises(UnknownMemberError):
             await groups.join_group("g", request("made up"))
+
+    with_log(body)
+
+
+@pytest.mark.parametrize("instance_id", [None, "i" * 32_760])
+def test_a_member_that_no_record_can_name_is_refused(instance_id: str | None) -> None:
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        long = request()._replace(client_id="c" * 32_760, group_instance_id=instance_id)
+        with pytest.raises(InvalidRequestError, match="Use a shorter one"):
+            await groups.join_group("g", long)
+        assert groups.get("g") is None
 
     with_log(body)
 

@@ -360,6 +360,20 @@ def test_what_cannot_be() -> None:
     run(body, group_consumer_max_size=1)
 
 
+def test_a_member_that_no_record_can_name_ends_nothing() -> None:
+    """It was in the group, which could not be written: no session of any group ended any more."""
+
+    async def body(world: World) -> None:
+        with pytest.raises(InvalidRequestError):
+            await world.member("m" * 40_000).beat()
+        one = world.member("one")
+        await one.beat()
+        await world.pass_time(SESSION_MS)
+        assert world.state == "Empty"
+
+    run(body)
+
+
 STEP = st.one_of(
     st.tuples(st.just("beat"), st.integers(0, 3)),
     st.tuples(st.just("leave"), st.integers(0, 3)),

@@ -14,8 +14,9 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader
 
-from millstream.log.server.decoding import ITEMS_MAX, MalformedRequestError
+from millstream.log.server.decoding import ITEMS_MAX, STRING_BYTES_MAX, MalformedRequestError
 from millstream.log.server.dispatch import apis
+from millstream.log.server.encoding import uvarint
 from millstream.log.server.frames import FrameReader, parse_header, response_frame
 from millstream.log.server.messages import (
     decode_request,
@@ -152,6 +153,16 @@ def test_ids_are_bounded_by_the_items_of_a_request() -> None:
     frame = b"\0\3\0\0" + bytes(4) + b"\xff\xff" + (ITEMS_MAX + 1).to_bytes(4, "big")
     with pytest.raises(MalformedRequestError, match="array"):
         decode_request(3, 0, frame + bytes(2 * (ITEMS_MAX + 1)), 10)
+
+
+def test_a_compact_string_is_no_longer_than_any_other() -> None:
+    def key_of(size_bytes: int) -> str:
+        key = uvarint(size_bytes + 1) + b"k" * size_bytes
+        return str(decode_request(10, 3, b"\0" + key + b"\0\0", 0).key)
+
+    assert key_of(STRING_BYTES_MAX) == "k" * STRING_BYTES_MAX
+    with pytest.raises(MalformedRequestError, match="a string of 32768 bytes"):
+        key_of(STRING_BYTES_MAX + 1)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 13, 1000])

@@ -8,12 +8,24 @@ from millstream.log.errors import (
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
 )
+from millstream.log.ids import random_id
 
 from .group_values import JoinRequest
 from .groups import Group
 from .modern_group import ModernGroup
+from .primitives import check_string
 
-__all__ = ["check_empty_for_classic", "check_session_timeout", "check_size"]
+__all__ = ["check_empty_for_classic", "check_session_timeout", "check_size", "named"]
+
+
+def named(request: JoinRequest) -> JoinRequest:
+    """The request, with an id where the member is new. It begins with what the client calls itself:
+    raises InvalidRequestError when no record can hold it."""
+    if not request.member_id:
+        prefix = request.group_instance_id or request.client_id
+        request = request._replace(member_id=f"{prefix}-{random_id()}")
+    check_string("Member", request.member_id)
+    return request
 
 
 def check_session_timeout(config: BrokerConfig, request: JoinRequest) -> None:

@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import (
-    GroupNotEmptyError,
-    LogError,
-    MemberIdRequiredError,
-)
+from millstream.log.errors import GroupNotEmptyError, LogError, MemberIdRequiredError
 from millstream.log.events import event
-from millstream.log.ids import random_id
 from millstream.log.record import ConsumerGroupMetadata
 
-from .group_admission import check_empty_for_classic, check_session_timeout, check_size
+from .group_admission import check_empty_for_classic, check_session_timeout, check_size, named
 from .group_fencing import fenced, rebalancing, unknown
 from .group_records import group_record, restored_group
 from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
@@ -111,7 +106,7 @@ class GroupCoordinator:
                 (JoinGroup version 4 and later; KIP-394).
 
         Raises:
-            InvalidRequestError: no record can hold the group's name.
+            InvalidRequestError: no record can hold the group's name, or the member's.
             UnknownMemberError: the session ended while waiting, or the id is none of this group.
             FencedInstanceIdError: another member has its group.instance.id now.
             MemberIdRequiredError: join again with the id it carries.
@@ -120,14 +115,12 @@ class GroupCoordinator:
         """
         check_string("Group", name)
         check_session_timeout(self._config, request)
+        is_new, request = not request.member_id, named(request)
         await self.prepare()
         group = self._groups.get(name) or self._first_group(name)
-        is_new = not request.member_id
         former = group.member_of_instance(request.group_instance_id)
-        check_size(self._config, group, request.member_id or former)
+        check_size(self._config, group, former if is_new else request.member_id)
         if is_new:
-            prefix = request.group_instance_id or request.client_id
-            request = request._replace(member_id=f"{prefix}-{random_id()}")
             if require_known_member_id and request.group_instance_id is None:
                 raise self._expect(group, request)
         elif request.member_id not in group.members and not group.is_expected(request.member_id):

@@ -113,11 +113,12 @@ class ModernCoordinator:
         Raises:
             InvalidRegularExpressionError: its pattern is none.
             UnknownGroupError: it is a group of the classic protocol, or there is none.
-            InvalidRequestError: no record can hold the group's name.
+            InvalidRequestError: no record can hold the group's name, or the member's.
             StorageError: ask again.
             And as `ModernGroup.heartbeat`.
         """
         check_string("Group", name)
+        check_string("Member", request.member_id)
         await self._topic.create_if_missing()
         group = self._groups.get(name)
         request = _with_matches(group, request, topics, may_see)

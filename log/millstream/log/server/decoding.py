@@ -20,13 +20,17 @@ from millstream.log.errors import LogError
 
 from .schema import FieldSchema, StructSchema, absent_fields
 
-__all__ = ["ITEMS_MAX", "MalformedRequestError", "Source", "reader_of"]
+__all__ = ["ITEMS_MAX", "STRING_BYTES_MAX", "MalformedRequestError", "Source", "reader_of"]
 
 ITEMS_MAX = 1 << 16
 """Items of all arrays of one request together, several times what a request for every partition of
 a large log has. An item of two bytes becomes objects of half a kilobyte and is worked on for some
 microseconds, in which nobody else is served: measured, a request of 2 MB and a million items took
 600 MB and seconds."""
+
+STRING_BYTES_MAX = (1 << 15) - 1
+"""Of one string, as in Kafka: the records that keep it have two bytes for its length, whatever the
+form it came in."""
 
 
 class MalformedRequestError(LogError):
@@ -183,9 +187,16 @@ def _compact_size(source: Source) -> int:
     return source.uvarint() - 1
 
 
+def _compact_string_size(source: Source) -> int:
+    size_bytes = source.uvarint() - 1
+    if size_bytes > STRING_BYTES_MAX:
+        raise MalformedRequestError(f"a string of {size_bytes} bytes at {source.position}.")
+    return size_bytes
+
+
 _INT16, _INT32 = _number("h"), _number("i")
 _SIZED: dict[tuple[bool, int], Callable[[Source], int]] = {
-    (True, 2): _compact_size,
+    (True, 2): _compact_string_size,
     (True, 4): _compact_size,
     (False, 2): _INT16,
     (False, 4): _INT32,
