@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from millstream.log import TopicPartition
 from millstream.log.broker.group_values import JoinRequest
+from millstream.log.broker.internal_topic import InternalTopic
 from millstream.log.broker.modern_values import (
     FencedMemberEpochError,
     Heartbeat,
@@ -28,6 +30,7 @@ from millstream.log.errors import (
     InconsistentGroupProtocolError,
     InvalidRequestError,
     LogError,
+    StorageError,
     UnknownGroupError,
     UnknownMemberError,
 )
@@ -370,6 +373,31 @@ def test_a_member_that_no_record_can_name_ends_nothing() -> None:
         await one.beat()
         await world.pass_time(SESSION_MS)
         assert world.state == "Empty"
+
+    run(body)
+
+
+def test_a_group_that_cannot_be_written_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    classic = JoinRequest("", "c", SESSION_MS, 10_000, "consumer", (("range", b""),), None, "/net")
+    append = InternalTopic.append
+
+    def full(self: InternalTopic, where: TopicPartition, keys: list[bytes], *more: Any) -> int:
+        if any(b"first" in key for key in keys):
+            raise StorageError("The disk is full.")
+        return append(self, where, keys, *more)
+
+    async def body(world: World) -> None:
+        join = Heartbeat("m", 0, topics=frozenset({"t"}), owned=frozenset())
+        await world.groups.heartbeat("first", join, world.broker.partitions)
+        await world.member("one").beat()
+        await world.broker.groups.join_group("classic", classic)
+        monkeypatch.setattr(InternalTopic, "append", full)
+        await world.pass_time(SESSION_MS)
+        assert world.state == "Empty"
+        group = world.broker.groups.get("classic")
+        assert group is not None
+        assert group.members == {}
+        monkeypatch.undo()
 
     run(body)
 

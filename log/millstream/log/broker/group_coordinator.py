@@ -219,7 +219,6 @@ class GroupCoordinator:
 
     def let_time_pass(self, now_ms: int) -> None:
         """End the sessions of silent members, and rebalances that waited long enough."""
-        self.modern.let_time_pass(now_ms)
         for group in list(self._groups.values()):
             before = dict(group.members)
             group.let_time_pass(now_ms)
@@ -233,6 +232,7 @@ class GroupCoordinator:
                     session_timeout_ms=before[member_id].request.session_timeout_ms,
                 )
             self._deliver(group)
+        self.modern.let_time_pass(now_ms)  # the last, because it may raise
 
     def next_deadline_ms(self) -> int | None:
         """Monotonic time at which `let_time_pass` has something to do."""

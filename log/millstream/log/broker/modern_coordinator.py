@@ -14,7 +14,12 @@ from typing import Protocol
 
 from millstream.log.clock import Clock
 from millstream.log.config import INTERNAL_TOPICS, BrokerConfig
-from millstream.log.errors import GroupNotEmptyError, IllegalGenerationError, UnknownTopicError
+from millstream.log.errors import (
+    GroupNotEmptyError,
+    IllegalGenerationError,
+    LogError,
+    UnknownTopicError,
+)
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, TopicPartition
 
@@ -173,7 +178,9 @@ class ModernCoordinator:
         self._write(group)
 
     def let_time_pass(self, now_ms: int) -> None:
-        """End the sessions of silent members. Raises StorageError; it is tried again."""
+        """End the sessions of silent members, of every group. Raises LogError when one of them
+        cannot be written; it is tried again."""
+        failed: LogError | None = None
         for group in list(self._groups.values()):
             for member_id in group.let_time_pass(now_ms):
                 event(
@@ -184,7 +191,12 @@ class ModernCoordinator:
                     session_timeout_ms=self._session_timeout_ms,
                 )
                 self._look_whether_empty(group)
-            self._write(group)
+            try:
+                self._write(group)
+            except LogError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def next_deadline_ms(self) -> int | None:
         """Monotonic time at which `let_time_pass` has something to do."""
