@@ -258,7 +258,7 @@ class GroupCoordinator:
                 transactional=transactional,
                 group_instance_id=member.group_instance_id,
             )
-        elif member.member_id or member.generation >= 0 or member.group_instance_id is not None:
+        elif member.generation >= 0:
             raise unknown(member.group, member.member_id)
 
     def check_empty(self, name: str) -> None:

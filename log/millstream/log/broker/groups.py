@@ -240,8 +240,8 @@ class Group:
         group_instance_id: str | None = None,
     ) -> None:
         """Whether this member may commit offsets for the group. Raises as `heartbeat`."""
-        nobody = generation < 0 and not member_id and group_instance_id is None
-        if nobody and (transactional or not self.members):
+        nobody = not member_id and group_instance_id is None
+        if generation < 0 and (not self.members or (nobody and transactional)):
             return  # no member of a group speaks; in a transaction its producer is fenced instead
         member = self._member(member_id, generation, group_instance_id)
         self._heard_of(member, now_ms)
