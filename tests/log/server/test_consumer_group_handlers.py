@@ -13,6 +13,7 @@ from log.server.test_access import GROUP, TOPIC, Access, G, T, access
 from log.server.test_group_handlers import with_broker
 from millstream.log.broker.broker import Broker
 from millstream.log.security.acl import Operation
+from millstream.log.server.dispatch import LARGE_ANSWERS
 from shared.asking import ask
 
 INVALID, UNKNOWN_MEMBER, STALE, NO_GROUP, UNSUPPORTED = 42, 25, 113, 69, 35
@@ -184,6 +185,10 @@ def test_how_it_looks_from_outside() -> None:
         assert (old.error_code, old.group_state) == (0, "Dead")
 
     with_broker(body)
+
+
+def test_groups_of_both_protocols_are_described_when_there_is_room() -> None:
+    assert {15, 69} <= LARGE_ANSWERS
 
 
 def test_who_may_take_part_and_see() -> None:
