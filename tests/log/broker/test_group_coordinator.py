@@ -61,6 +61,15 @@ def test_a_member_that_no_record_can_name_is_refused(instance_id: str | None) ->
     with_log(body)
 
 
+def test_a_member_of_no_group_makes_none() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        with pytest.raises(UnknownMemberError):
+            await log._broker.groups.join_group("g", request("made up"))
+        assert await log.groups() == []
+
+    with_log(body)
+
+
 def test_who_stops_waiting_before_it_knows_its_id_is_gone() -> None:
     async def body(log: EmbeddedLog) -> None:
         groups = log._broker.groups

@@ -328,6 +328,9 @@ def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
         with pytest.raises(InconsistentGroupProtocolError):
             await groups.join_group("g", classic)
         await one.leave()
+        with pytest.raises(UnknownMemberError):
+            await groups.join_group("g", classic._replace(member_id="made up"))
+        assert world.state == "Empty"
         joined = await groups.join_group("g", classic)
         await groups.sync_group("g", joined.member_id, joined.generation, {joined.member_id: b""})
         assert world.groups.get("g") is None

@@ -117,7 +117,7 @@ class GroupCoordinator:
         check_session_timeout(self._config, request)
         is_new, request = not request.member_id, named(request)
         await self.prepare()
-        group = self._groups.get(name) or self._first_group(name)
+        group = self._groups.get(name) or self._first_group(name, request, is_new=is_new)
         former = group.member_of_instance(request.group_instance_id)
         check_size(self._config, group, former if is_new else request.member_id)
         if is_new:
@@ -287,11 +287,14 @@ class GroupCoordinator:
             raise no_modern_group(name)
         return self.forget(name)
 
-    def _first_group(self, name: str) -> Group:
+    def _first_group(self, name: str, request: JoinRequest, *, is_new: bool) -> Group:
         """A group that nobody joined before, or only members of the other protocol."""
         modern = self.modern.get(name)
         if modern is not None:
             check_empty_for_classic(modern)
+        if not is_new:
+            raise unknown(name, request.member_id)
+        if modern is not None:
             self._displaced[name] = self.modern.forget(name)
             return self._new_group(name, modern.epoch)
         return self._new_group(name, 0)
