@@ -134,7 +134,7 @@ class Group:
             self._newcomers = self._newcomers or self.state is GroupState.PREPARING_REBALANCE
         member.request = request
         self._heard_of(member, now_ms)
-        member.joining = True
+        member.joining, member.syncing = True, False  # it waits for one answer at a time
         if self.state is GroupState.PREPARING_REBALANCE:
             self._complete_join_if_all_joined(now_ms)
         elif unchanged and self._answers_as_before(member):
