@@ -21,6 +21,7 @@ from millstream.log.errors import (
     RebalanceInProgressError,
     UnknownMemberError,
 )
+from millstream.log.limits import MEMBER_METADATA_BYTES_MAX
 from millstream.log.record import ConsumerGroupMetadata
 from millstream.log.testing.fake_clock import FakeClock
 from shared.logs import settled, with_log
@@ -57,6 +58,26 @@ def test_a_member_that_no_record_can_name_is_refused(instance_id: str | None) ->
         with pytest.raises(InvalidRequestError, match="Use a shorter one"):
             await groups.join_group("g", long)
         assert groups.get("g") is None
+
+    with_log(body)
+
+
+def test_what_members_say_is_bounded() -> None:
+    """It is taken apart when a static member is back, or a topic has more partitions; a request of
+    20 MB kept everybody waiting for 20 seconds."""
+    half, most = bytes(MEMBER_METADATA_BYTES_MAX // 2), bytes(MEMBER_METADATA_BYTES_MAX)
+
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        for protocols in ((("a", most + b"x"),), (("a", half), ("b", half + b"x"))):
+            with pytest.raises(InvalidRequestError, match="fewer topics"):
+                await groups.join_group("g", request()._replace(protocols=protocols))
+        assert groups.get("g") is None
+        joined = await groups.join_group("g", request()._replace(protocols=(("a", most),)))
+        who = ("g", joined.member_id, joined.generation)
+        with pytest.raises(InvalidRequestError, match="fewer topics"):
+            await groups.sync_group(*who, {joined.member_id: most + b"x"})
+        await groups.sync_group(*who, {joined.member_id: most})
 
     with_log(body)
 

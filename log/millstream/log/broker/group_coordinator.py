@@ -19,7 +19,7 @@ from millstream.log.errors import GroupNotEmptyError, LogError, MemberIdRequired
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata
 
-from .group_admission import check_empty_for_classic, check_session_timeout, check_size, named
+from .group_admission import admitted, check_assigned, check_empty_for_classic, check_size
 from .group_fencing import fenced, rebalancing, unknown
 from .group_records import group_record, restored_group
 from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
@@ -28,7 +28,6 @@ from .internal_topic import InternalTopic
 from .modern_coordinator import ModernCoordinator
 from .modern_values import no_modern_group
 from .offset_records import GroupRecord, encode_group_key, encode_group_value
-from .primitives import check_string
 
 if TYPE_CHECKING:
     from millstream.log.stats import GroupsStats
@@ -106,16 +105,14 @@ class GroupCoordinator:
                 (JoinGroup version 4 and later; KIP-394).
 
         Raises:
-            InvalidRequestError: no record can hold the group's name, or the member's.
+            InvalidRequestError: a name or the subscription is too long.
             UnknownMemberError: the session ended while waiting, or the id is none of this group.
             FencedInstanceIdError: another member has its group.instance.id now.
             MemberIdRequiredError: join again with the id it carries.
             InvalidSessionTimeoutError, GroupMaxSizeReachedError, InconsistentGroupProtocolError:
                 session.timeout.ms, the size of the group or the assignors do not suit.
         """
-        check_string("Group", name)
-        check_session_timeout(self._config, request)
-        is_new, request = not request.member_id, named(request)
+        is_new, request = not request.member_id, admitted(self._config, name, request)
         await self.prepare()
         group = self._groups.get(name) or self._first_group(name, request, is_new=is_new)
         former = group.member_of_instance(request.group_instance_id)
@@ -179,7 +176,9 @@ class GroupCoordinator:
         Raises:
             UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: join again.
             FencedInstanceIdError: another member has its group.instance.id now.
+            InvalidRequestError: an assignment is too long.
         """
+        check_assigned(name, assignments)
         group = self._group_of(name, member_id)
         group.sync(
             member_id,
