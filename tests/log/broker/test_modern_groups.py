@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.log import TopicPartition
+from millstream.log import OffsetAndMetadata, TopicPartition
 from millstream.log.broker.group_values import JoinRequest
 from millstream.log.broker.internal_topic import InternalTopic
 from millstream.log.broker.modern_values import (
@@ -349,6 +349,34 @@ def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
         assert len(world.broker.offsets.of_group("g")) == 1
 
     run(body)
+
+
+def test_a_group_that_could_not_be_deleted_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was forgotten, but not on the disk: a restart put it beside who had its name by then."""
+    classic = JoinRequest("", "c", 10_000, 10_000, "consumer", (("range", b""),), None, "/net")
+
+    def full(*_: object) -> int:
+        raise StorageError("The disk is full.")
+
+    async def body(world: World) -> None:
+        one = world.member("one")
+        await one.beat()
+        await one.commit()
+        await one.leave()
+        with monkeypatch.context() as patch:
+            patch.setattr(InternalTopic, "append", full)
+            with pytest.raises(StorageError):
+                await world.broker.offsets.delete_group("g")
+            await world.pass_time(61_000)  # and its offsets are too old
+        assert world.state == "Empty"
+        groups = world.broker.groups
+        joined = await groups.join_group("g", classic)
+        await groups.sync_group("g", joined.member_id, joined.generation, {joined.member_id: b""})
+        await world.restart()
+        who = ConsumerGroupMetadata("g", joined.generation, joined.member_id)
+        await world.broker.offsets.commit(who, {TopicPartition("t", 0): OffsetAndMetadata(4)})
+
+    run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=30_000)
 
 
 def test_what_cannot_be() -> None:

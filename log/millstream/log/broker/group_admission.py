@@ -69,9 +69,9 @@ def check_size(config: BrokerConfig, group: Group, member_id: str | None) -> Non
         )
 
 
-def check_empty_for_classic(group: ModernGroup) -> None:
+def check_empty_for_classic(group: ModernGroup | None) -> None:
     """Raises InconsistentGroupProtocolError when members of KIP-848 are in the group."""
-    if group.members:
+    if group is not None and group.members:
         raise InconsistentGroupProtocolError(
             f"Group {group.name} has members with group.protocol=consumer. Use it here too, "
             "another group.id, or stop them first."

@@ -269,14 +269,21 @@ class GroupCoordinator:
                 f"Group {name} has {len(group.members)} members. Close its consumers first."
             )
 
+    def keys_of(self, name: str) -> list[bytes]:
+        """The keys of what a group has written."""
+        if name not in self._groups:
+            return self.modern.keys_of(name)
+        return [encode_group_key(name), *self._displaced.get(name, [])]
+
     def forget(self, name: str) -> list[bytes]:
         """Drop a group without members; returns the keys of what it had written."""
-        group = self._groups.pop(name, None)
+        keys, group = self.keys_of(name), self._groups.pop(name, None)
         if group is None:
             return self.modern.forget(name)
         group.delete()
         self._states.pop(name, None)
-        return [encode_group_key(name), *self._displaced.pop(name, [])]
+        self._displaced.pop(name, None)
+        return keys
 
     def _make_way(self, name: str) -> list[bytes]:
         group = self._groups.get(name)
@@ -289,14 +296,12 @@ class GroupCoordinator:
     def _first_group(self, name: str, request: JoinRequest, *, is_new: bool) -> Group:
         """A group that nobody joined before, or only members of the other protocol."""
         modern = self.modern.get(name)
-        if modern is not None:
-            check_empty_for_classic(modern)
+        check_empty_for_classic(modern)
         if not is_new:
             raise unknown(name, request.member_id)
         if modern is not None:
             self._displaced[name] = self.modern.forget(name)
-            return self._new_group(name, modern.epoch)
-        return self._new_group(name, 0)
+        return self._new_group(name, 0 if modern is None else modern.epoch)
 
     def stats(self) -> GroupsStats:
         """Where the groups stand."""

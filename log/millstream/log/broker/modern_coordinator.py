@@ -239,11 +239,16 @@ class ModernCoordinator:
                 f"Group {name} has {len(group.members)} members. Close its consumers first."
             )
 
+    def keys_of(self, name: str) -> list[bytes]:
+        """The keys of what a group has written, or of who made way for it."""
+        return [*self._written.get(name, {}), *self._unfinished.get(name, [])]
+
     def forget(self, name: str) -> list[bytes]:
         """Drop a group without members; returns the keys of what it had written."""
-        self._groups.pop(name, None)
-        self._ends.pop(name, None)
-        return [*self._written.pop(name, {}), *self._unfinished.pop(name, [])]
+        keys = self.keys_of(name)
+        for of_groups in (self._groups, self._ends, self._written, self._unfinished):
+            of_groups.pop(name, None)
+        return keys
 
     # What is written
 
