@@ -317,6 +317,25 @@ def test_offsets_grow_old() -> None:
     run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=1_000)
 
 
+def test_offsets_that_a_pattern_is_about_do_not_go_at_a_restart() -> None:
+    async def body(world: World) -> None:
+        one = world.member("one", topics=frozenset(), regex="t")
+        await one.beat()
+        await one.commit()
+        for _ in range(8):
+            await world.pass_time(SESSION_MS - 1)
+            await one.beat()
+        await world.restart()
+        await world.pass_time(1_000)
+        assert world.broker.offsets.of_group("g") != {}
+        with pytest.raises(GroupSubscribedToTopicError):
+            await world.broker.offsets.delete_offsets("g", [TopicPartition("t", 0)])
+        await world.pass_time(SESSION_MS)
+        assert world.broker.offsets.of_group("g") != {}, "it has been empty for a short time"
+
+    run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=1_000)
+
+
 def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
     classic = JoinRequest("", "c", 10_000, 10_000, "consumer", (("range", b""),), None, "/net")
 

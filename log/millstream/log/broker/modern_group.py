@@ -91,6 +91,12 @@ class ModernGroup:
                 self.members[member.member_id] = member._replace(regex_topics=topics)
 
     @property
+    def knows_topics(self) -> bool:
+        """Whether it is known what all members read: not with members that were restored, and none
+        of which was heard of since."""
+        return self._topics is not None or not self.members
+
+    @property
     def state(self) -> str:
         """Kafka's name of it."""
         if not self.members:

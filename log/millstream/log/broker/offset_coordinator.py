@@ -216,7 +216,8 @@ class OffsetCoordinator:
         if known is None and modern is None and not self._offsets.of_group(group):
             raise no_group(group)
         if modern is not None:
-            _check_unread(group, modern.subscribed_topics(), partitions)
+            topics = modern.subscribed_topics() if modern.knows_topics else None
+            _check_unread(group, topics, partitions)
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:
                 raise GroupNotEmptyError(
