@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -427,6 +428,23 @@ def test_a_member_that_no_record_can_name_ends_nothing() -> None:
     run(body)
 
 
+def test_a_heartbeat_costs_little_whatever_the_others_want() -> None:
+    """Names of nothing were looked up again with each of them, and all others waited."""
+
+    async def body(world: World) -> None:
+        for number in range(4):
+            many = frozenset(f"{number}-{each}" for each in range(30_000))
+            await world.member(f"m{number}", "t", *many).beat()
+        one = world.member("one")
+        await one.beat()
+        began = time.process_time()
+        for _ in range(50):
+            await one.beat(topics=None, owned=None)
+        assert time.process_time() - began < 2
+
+    run(body)
+
+
 def test_a_group_that_cannot_be_written_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     classic = JoinRequest("", "c", SESSION_MS, 10_000, "consumer", (("range", b""),), None, "/net")
     append = InternalTopic.append
@@ -502,6 +520,8 @@ class Life:
         group = self.world.groups.get("g")
         if group is None:
             return
+        everybody = group.members.values()
+        assert group.subscribed_topics() == {name for each in everybody for name in each.subscribed}
         held = [each for member in group.members.values() for each in member.held]
         assert len(held) == len(set(held))
         for each in self.members:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Protocol
 
 from millstream.log.clock import Clock
@@ -40,6 +41,9 @@ from .topic_patterns import topics_matching
 from .topics import Topic
 
 __all__ = ["ModernCoordinator", "TopicsThereAre"]
+
+_FEW = 1_000
+"""Names that are looked up one by one."""
 
 
 class TopicsThereAre(Protocol):
@@ -312,9 +316,12 @@ def _with_matches(
 
 def _facts(group: ModernGroup, request: Heartbeat, topics: TopicsThereAre) -> TopicFacts:
     """What there is of what anybody in the group wants."""
-    wanted = group.subscribed_topics() | (request.topics or frozenset()) | request.regex_topics
+    wanted = group.subscribed_topics(), request.topics or frozenset(), request.regex_topics
+    names: Iterable[str] = chain(*wanted)
+    if sum(map(len, wanted)) > _FEW:  # they may be names of nothing, again with each heartbeat
+        names = [name for name in topics.topics() if any(name in some for some in wanted)]
     found = {}
-    for name in wanted:
+    for name in names:
         try:
             topic = topics.topic(name)
         except UnknownTopicError:
