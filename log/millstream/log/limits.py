@@ -15,6 +15,7 @@ __all__ = [
     "IDS_FORGOTTEN_AT_ONCE",
     "INTERNAL_MESSAGE_BYTES_MAX",
     "INTERNAL_READ_BYTES",
+    "MEMBER_METADATA_BYTES_MAX",
     "OPEN_SEGMENTS_MAX",
     "PARTITIONS_PER_TOPIC_MAX",
     "QUEUED_REQUEST_BYTES_MAX",
@@ -54,6 +55,10 @@ INTERNAL_MESSAGE_BYTES_MAX = 64 << 20
 
 INTERNAL_READ_BYTES = 1 << 20
 """Bytes read at once of an internal topic when a log is opened."""
+
+MEMBER_METADATA_BYTES_MAX = 4 << 20
+"""Bytes a member of a group says when it joins, or is assigned: they are taken apart in one turn of
+the event loop, a second for each MB at worst. Apache Kafka writes 1 MB of a whole group."""
 
 OPEN_SEGMENTS_MAX = 8
 """Segments of one partition, besides the active one, whose files stay open: up to four each. One

@@ -15,11 +15,13 @@ from millstream.log.broker.group_values import JoinRequest
 from millstream.log.client.consumer import EmbeddedConsumer
 from millstream.log.client.embedded_log import EmbeddedLog
 from millstream.log.errors import (
+    InvalidRequestError,
     LogError,
     MemberIdRequiredError,
     RebalanceInProgressError,
     UnknownMemberError,
 )
+from millstream.log.limits import MEMBER_METADATA_BYTES_MAX
 from millstream.log.record import ConsumerGroupMetadata
 from millstream.log.testing.fake_clock import FakeClock
 from shared.logs import settled, with_log
@@ -44,6 +46,47 @@ def test_a_new_member_is_told_its_id_first() -> None:
         assert joined.member_id == member_id
         with pytest.raises(UnknownMemberError):
             await groups.join_group("g", request("made up"))
+
+    with_log(body)
+
+
+@pytest.mark.parametrize("instance_id", [None, "i" * 32_760])
+def test_a_member_that_no_record_can_name_is_refused(instance_id: str | None) -> None:
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        long = request()._replace(client_id="c" * 32_760, group_instance_id=instance_id)
+        with pytest.raises(InvalidRequestError, match="Use a shorter one"):
+            await groups.join_group("g", long)
+        assert groups.get("g") is None
+
+    with_log(body)
+
+
+def test_what_members_say_is_bounded() -> None:
+    """It is taken apart when a static member is back, or a topic has more partitions; a request of
+    20 MB kept everybody waiting for 20 seconds."""
+    half, most = bytes(MEMBER_METADATA_BYTES_MAX // 2), bytes(MEMBER_METADATA_BYTES_MAX)
+
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        for protocols in ((("a", most + b"x"),), (("a", half), ("b", half + b"x"))):
+            with pytest.raises(InvalidRequestError, match="fewer topics"):
+                await groups.join_group("g", request()._replace(protocols=protocols))
+        assert groups.get("g") is None
+        joined = await groups.join_group("g", request()._replace(protocols=(("a", most),)))
+        who = ("g", joined.member_id, joined.generation)
+        with pytest.raises(InvalidRequestError, match="fewer topics"):
+            await groups.sync_group(*who, {joined.member_id: most + b"x"})
+        await groups.sync_group(*who, {joined.member_id: most})
+
+    with_log(body)
+
+
+def test_a_member_of_no_group_makes_none() -> None:
+    async def body(log: EmbeddedLog) -> None:
+        with pytest.raises(UnknownMemberError):
+            await log._broker.groups.join_group("g", request("made up"))
+        assert await log.groups() == []
 
     with_log(body)
 

@@ -169,6 +169,17 @@ def test_who_waits_under_the_instance_id_is_fenced() -> None:
     assert isinstance(replies(group)["b"], FencedInstanceIdError)
 
 
+def test_who_joins_again_waits_for_no_assignment_any_more() -> None:
+    """The answer to its sync, on a connection it gave up, was taken for the one to its join."""
+    group = group_in(COMPLETING)
+    group.sync("b", 8, {}, 1)
+    group.join(request("b", instance="i", data=b"other"), 2)
+    assert group.state is PREPARING
+    assert replies(group) == {}
+    group.join(request("a"), 3)
+    assert isinstance(replies(group)["b"], JoinResult)
+
+
 def test_a_static_member_that_does_not_come_stays() -> None:
     """It is in the next generation with an assignment; its session decides."""
     group = group_in(PREPARING)

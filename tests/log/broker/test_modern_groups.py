@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.log import TopicPartition
+from millstream.log import OffsetAndMetadata, TopicPartition
 from millstream.log.broker.group_values import JoinRequest
+from millstream.log.broker.internal_topic import InternalTopic
 from millstream.log.broker.modern_values import (
     FencedMemberEpochError,
     Heartbeat,
@@ -28,6 +31,7 @@ from millstream.log.errors import (
     InconsistentGroupProtocolError,
     InvalidRequestError,
     LogError,
+    StorageError,
     UnknownGroupError,
     UnknownMemberError,
 )
@@ -314,6 +318,25 @@ def test_offsets_grow_old() -> None:
     run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=1_000)
 
 
+def test_offsets_that_a_pattern_is_about_do_not_go_at_a_restart() -> None:
+    async def body(world: World) -> None:
+        one = world.member("one", topics=frozenset(), regex="t")
+        await one.beat()
+        await one.commit()
+        for _ in range(8):
+            await world.pass_time(SESSION_MS - 1)
+            await one.beat()
+        await world.restart()
+        await world.pass_time(1_000)
+        assert world.broker.offsets.of_group("g") != {}
+        with pytest.raises(GroupSubscribedToTopicError):
+            await world.broker.offsets.delete_offsets("g", [TopicPartition("t", 0)])
+        await world.pass_time(SESSION_MS)
+        assert world.broker.offsets.of_group("g") != {}, "it has been empty for a short time"
+
+    run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=1_000)
+
+
 def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
     classic = JoinRequest("", "c", 10_000, 10_000, "consumer", (("range", b""),), None, "/net")
 
@@ -325,6 +348,9 @@ def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
         with pytest.raises(InconsistentGroupProtocolError):
             await groups.join_group("g", classic)
         await one.leave()
+        with pytest.raises(UnknownMemberError):
+            await groups.join_group("g", classic._replace(member_id="made up"))
+        assert world.state == "Empty"
         joined = await groups.join_group("g", classic)
         await groups.sync_group("g", joined.member_id, joined.generation, {joined.member_id: b""})
         assert world.groups.get("g") is None
@@ -345,6 +371,34 @@ def test_a_group_changes_its_protocol_when_it_is_empty() -> None:
     run(body)
 
 
+def test_a_group_that_could_not_be_deleted_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was forgotten, but not on the disk: a restart put it beside who had its name by then."""
+    classic = JoinRequest("", "c", 10_000, 10_000, "consumer", (("range", b""),), None, "/net")
+
+    def full(*_: object) -> int:
+        raise StorageError("The disk is full.")
+
+    async def body(world: World) -> None:
+        one = world.member("one")
+        await one.beat()
+        await one.commit()
+        await one.leave()
+        with monkeypatch.context() as patch:
+            patch.setattr(InternalTopic, "append", full)
+            with pytest.raises(StorageError):
+                await world.broker.offsets.delete_group("g")
+            await world.pass_time(61_000)  # and its offsets are too old
+        assert world.state == "Empty"
+        groups = world.broker.groups
+        joined = await groups.join_group("g", classic)
+        await groups.sync_group("g", joined.member_id, joined.generation, {joined.member_id: b""})
+        await world.restart()
+        who = ConsumerGroupMetadata("g", joined.generation, joined.member_id)
+        await world.broker.offsets.commit(who, {TopicPartition("t", 0): OffsetAndMetadata(4)})
+
+    run(body, offsets_retention_minutes=1, offsets_retention_check_interval_ms=30_000)
+
+
 def test_what_cannot_be() -> None:
     async def body(world: World) -> None:
         await world.member("one").beat()
@@ -358,6 +412,62 @@ def test_what_cannot_be() -> None:
             await world.groups.heartbeat("g" * 40_000, Heartbeat("one", 0), world.broker.partitions)
 
     run(body, group_consumer_max_size=1)
+
+
+def test_a_member_that_no_record_can_name_ends_nothing() -> None:
+    """It was in the group, which could not be written: no session of any group ended any more."""
+
+    async def body(world: World) -> None:
+        with pytest.raises(InvalidRequestError):
+            await world.member("m" * 40_000).beat()
+        one = world.member("one")
+        await one.beat()
+        await world.pass_time(SESSION_MS)
+        assert world.state == "Empty"
+
+    run(body)
+
+
+def test_a_heartbeat_costs_little_whatever_the_others_want() -> None:
+    """Names of nothing were looked up again with each of them, and all others waited."""
+
+    async def body(world: World) -> None:
+        for number in range(4):
+            many = frozenset(f"{number}-{each}" for each in range(30_000))
+            await world.member(f"m{number}", "t", *many).beat()
+        one = world.member("one")
+        await one.beat()
+        began = time.process_time()
+        for _ in range(50):
+            await one.beat(topics=None, owned=None)
+        assert time.process_time() - began < 2
+
+    run(body)
+
+
+def test_a_group_that_cannot_be_written_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    classic = JoinRequest("", "c", SESSION_MS, 10_000, "consumer", (("range", b""),), None, "/net")
+    append = InternalTopic.append
+
+    def full(self: InternalTopic, where: TopicPartition, keys: list[bytes], *more: Any) -> int:
+        if any(b"first" in key for key in keys):
+            raise StorageError("The disk is full.")
+        return append(self, where, keys, *more)
+
+    async def body(world: World) -> None:
+        join = Heartbeat("m", 0, topics=frozenset({"t"}), owned=frozenset())
+        await world.groups.heartbeat("first", join, world.broker.partitions)
+        await world.member("one").beat()
+        await world.broker.groups.join_group("classic", classic)
+        monkeypatch.setattr(InternalTopic, "append", full)
+        await world.pass_time(SESSION_MS)
+        assert world.state == "Empty"
+        group = world.broker.groups.get("classic")
+        assert group is not None
+        assert group.members == {}
+        monkeypatch.undo()
+
+    run(body)
 
 
 STEP = st.one_of(
@@ -410,6 +520,8 @@ class Life:
         group = self.world.groups.get("g")
         if group is None:
             return
+        everybody = group.members.values()
+        assert group.subscribed_topics() == {name for each in everybody for name in each.subscribed}
         held = [each for member in group.members.values() for each in member.held]
         assert len(held) == len(set(held))
         for each in self.members:

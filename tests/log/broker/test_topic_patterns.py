@@ -77,4 +77,6 @@ def test_a_pattern_cannot_hold_up_everybody() -> None:
     assert topics_matching("(a+)+(a+)+(a+)+b", [name]) == frozenset()
     with pytest.raises(InvalidRegularExpressionError, match="too long"):
         topics_matching("(a?){400}(b?){400}c", [f"{'a' * n}{'b' * n}" for n in range(1, 120)])
+    with pytest.raises(InvalidRegularExpressionError, match="too long"):
+        topics_matching(f".{{0,99}}[{'x' * 30_000}]", [f"{number}" * 99 for number in range(10)])
     assert time.process_time() - began < 10

@@ -13,6 +13,7 @@ from log.server.test_access import GROUP, TOPIC, Access, G, T, access
 from log.server.test_group_handlers import with_broker
 from millstream.log.broker.broker import Broker
 from millstream.log.security.acl import Operation
+from millstream.log.server.dispatch import LARGE_ANSWERS
 from shared.asking import ask
 
 INVALID, UNKNOWN_MEMBER, STALE, NO_GROUP, UNSUPPORTED = 42, 25, 113, 69, 35
@@ -78,7 +79,7 @@ def test_an_old_version_gives_a_new_member_its_id() -> None:
         ({"member_epoch": 1, "member_id": ""}, INVALID),
         ({"rebalance_timeout": dt.timedelta(milliseconds=-1)}, INVALID),
         ({"topic_partitions": None}, INVALID),
-        ({"subscribed_topic_names": ()}, INVALID),
+        ({"subscribed_topic_names": None}, INVALID),
         ({"subscribed_topic_regex": "("}, 128),
         ({"server_assignor": "sticky"}, 112),
         ({"member_epoch": 3}, NO_GROUP),
@@ -91,6 +92,30 @@ def test_what_is_refused(changes: dict[str, Any], code: int) -> None:
         assert answer.error_code == code
         assert answer.error_message
         assert broker.groups.modern.get("g") is None
+
+    with_broker(body)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"subscribed_topic_names": ()},
+        {"subscribed_topic_names": None, "subscribed_topic_regex": ""},
+    ],
+)
+def test_a_member_may_wait_for_its_topics_in_the_group(nothing: dict[str, Any]) -> None:
+    """Java's consumers join with no topics while their own pattern finds none."""
+
+    async def body(broker: Broker) -> None:
+        for member_id in ("m", "n"):
+            answer = await joined(broker, member_id=member_id, **nothing)
+            assert (answer.error_code, answer.assignment.topic_partitions) == (0, ())
+        epoch = answer.member_epoch
+        beat = {"group_id": "g", "member_id": "n", "subscribed_topic_names": ("t",)}
+        answer = await ask(broker, 68, 1, **beat, member_epoch=epoch, topic_partitions=None)
+        assert answer.error_code == 0
+        (given,) = answer.assignment.topic_partitions
+        assert given.partitions == (0, 1)
 
     with_broker(body)
 
@@ -193,6 +218,10 @@ def test_how_it_looks_from_outside() -> None:
         assert (old.error_code, old.group_state) == (0, "Dead")
 
     with_broker(body)
+
+
+def test_groups_of_both_protocols_are_described_when_there_is_room() -> None:
+    assert {15, 69} <= LARGE_ANSWERS
 
 
 def test_who_may_take_part_and_see() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from millstream.log.broker.broker import Broker
+from millstream.log.broker.group_values import JoinRequest
 from millstream.log.clock import SystemClock
 from millstream.log.config import BrokerConfig
 from millstream.log.server.dispatch import apis
@@ -16,6 +17,7 @@ from millstream.log.storage.memory_files import MemoryFiles
 from shared.asking import ask
 
 FENCED, OLD_EPOCH, UNKNOWN_MEMBER, UNSTABLE, UNKNOWN_TOPIC = 90, 47, 25, 88, 3
+FENCED_INSTANCE = 82
 
 
 def with_broker(body: Callable[[Broker], Awaitable[None]]) -> None:
@@ -67,6 +69,28 @@ def test_offsets_are_committed_one_by_one(version: int) -> None:
         codes = [int(each.error_code) for each in answer.topics[0].partitions]
         assert codes == [0, UNKNOWN_TOPIC]
         assert [each.offset for each in broker.offsets.of_group("g").values()] == [5]
+
+    with_broker(body)
+
+
+def test_who_assigns_itself_partitions_commits_though_it_has_an_instance_id() -> None:
+    """Java's consumers send their group.instance.id also when they are in no group."""
+
+    async def body(broker: Broker) -> None:
+        who = {"group_id": "g", "generation_id_or_member_epoch": -1, "group_instance_id": "i"}
+
+        async def code() -> int:
+            entry = {"partition_index": 0, "committed_offset": 5}
+            topics = [{"name": "t", "partitions": [entry]}]
+            answer = await ask(broker, 8, 8, **who, topics=topics)
+            return int(answer.topics[0].partitions[0].error_code)
+
+        assert await code() == 0
+        member = JoinRequest("", "c", 10_000, 10_000, "consumer", (("range", b""),), "i", "/net")
+        joined = await broker.groups.join_group("g", member)
+        assert await code() == FENCED_INSTANCE
+        broker.groups.leave_group("g", joined.member_id)
+        assert await code() == 0
 
     with_broker(body)
 

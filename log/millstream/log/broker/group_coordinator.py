@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING
 
 from millstream.log.clock import Clock
 from millstream.log.config import BrokerConfig
-from millstream.log.errors import (
-    GroupNotEmptyError,
-    LogError,
-    MemberIdRequiredError,
-)
+from millstream.log.errors import GroupNotEmptyError, LogError, MemberIdRequiredError
 from millstream.log.events import event
-from millstream.log.ids import random_id
 from millstream.log.record import ConsumerGroupMetadata
 
-from .group_admission import check_empty_for_classic, check_session_timeout, check_size
+from .group_admission import admitted, check_assigned, check_empty_for_classic, check_size
 from .group_fencing import fenced, rebalancing, unknown
 from .group_records import group_record, restored_group
 from .group_values import GroupState, JoinRequest, JoinResult, SyncResult, topics_of
@@ -33,7 +28,6 @@ from .internal_topic import InternalTopic
 from .modern_coordinator import ModernCoordinator
 from .modern_values import no_modern_group
 from .offset_records import GroupRecord, encode_group_key, encode_group_value
-from .primitives import check_string
 
 if TYPE_CHECKING:
     from millstream.log.stats import GroupsStats
@@ -111,23 +105,19 @@ class GroupCoordinator:
                 (JoinGroup version 4 and later; KIP-394).
 
         Raises:
-            InvalidRequestError: no record can hold the group's name.
+            InvalidRequestError: a name or the subscription is too long.
             UnknownMemberError: the session ended while waiting, or the id is none of this group.
             FencedInstanceIdError: another member has its group.instance.id now.
             MemberIdRequiredError: join again with the id it carries.
             InvalidSessionTimeoutError, GroupMaxSizeReachedError, InconsistentGroupProtocolError:
                 session.timeout.ms, the size of the group or the assignors do not suit.
         """
-        check_string("Group", name)
-        check_session_timeout(self._config, request)
+        is_new, request = not request.member_id, admitted(self._config, name, request)
         await self.prepare()
-        group = self._groups.get(name) or self._first_group(name)
-        is_new = not request.member_id
+        group = self._groups.get(name) or self._first_group(name, request, is_new=is_new)
         former = group.member_of_instance(request.group_instance_id)
-        check_size(self._config, group, request.member_id or former)
+        check_size(self._config, group, former if is_new else request.member_id)
         if is_new:
-            prefix = request.group_instance_id or request.client_id
-            request = request._replace(member_id=f"{prefix}-{random_id()}")
             if require_known_member_id and request.group_instance_id is None:
                 raise self._expect(group, request)
         elif request.member_id not in group.members and not group.is_expected(request.member_id):
@@ -186,7 +176,9 @@ class GroupCoordinator:
         Raises:
             UnknownMemberError, IllegalGenerationError, RebalanceInProgressError: join again.
             FencedInstanceIdError: another member has its group.instance.id now.
+            InvalidRequestError: an assignment is too long.
         """
+        check_assigned(name, assignments)
         group = self._group_of(name, member_id)
         group.sync(
             member_id,
@@ -226,7 +218,6 @@ class GroupCoordinator:
 
     def let_time_pass(self, now_ms: int) -> None:
         """End the sessions of silent members, and rebalances that waited long enough."""
-        self.modern.let_time_pass(now_ms)
         for group in list(self._groups.values()):
             before = dict(group.members)
             group.let_time_pass(now_ms)
@@ -240,6 +231,7 @@ class GroupCoordinator:
                     session_timeout_ms=before[member_id].request.session_timeout_ms,
                 )
             self._deliver(group)
+        self.modern.let_time_pass(now_ms)  # the last, because it may raise
 
     def next_deadline_ms(self) -> int | None:
         """Monotonic time at which `let_time_pass` has something to do."""
@@ -265,7 +257,7 @@ class GroupCoordinator:
                 transactional=transactional,
                 group_instance_id=member.group_instance_id,
             )
-        elif member.member_id or member.generation >= 0 or member.group_instance_id is not None:
+        elif member.generation >= 0:
             raise unknown(member.group, member.member_id)
 
     def check_empty(self, name: str) -> None:
@@ -277,14 +269,21 @@ class GroupCoordinator:
                 f"Group {name} has {len(group.members)} members. Close its consumers first."
             )
 
+    def keys_of(self, name: str) -> list[bytes]:
+        """The keys of what a group has written."""
+        if name not in self._groups:
+            return self.modern.keys_of(name)
+        return [encode_group_key(name), *self._displaced.get(name, [])]
+
     def forget(self, name: str) -> list[bytes]:
         """Drop a group without members; returns the keys of what it had written."""
-        group = self._groups.pop(name, None)
+        keys, group = self.keys_of(name), self._groups.pop(name, None)
         if group is None:
             return self.modern.forget(name)
         group.delete()
         self._states.pop(name, None)
-        return [encode_group_key(name), *self._displaced.pop(name, [])]
+        self._displaced.pop(name, None)
+        return keys
 
     def _make_way(self, name: str) -> list[bytes]:
         group = self._groups.get(name)
@@ -294,14 +293,15 @@ class GroupCoordinator:
             raise no_modern_group(name)
         return self.forget(name)
 
-    def _first_group(self, name: str) -> Group:
+    def _first_group(self, name: str, request: JoinRequest, *, is_new: bool) -> Group:
         """A group that nobody joined before, or only members of the other protocol."""
         modern = self.modern.get(name)
+        check_empty_for_classic(modern)
+        if not is_new:
+            raise unknown(name, request.member_id)
         if modern is not None:
-            check_empty_for_classic(modern)
             self._displaced[name] = self.modern.forget(name)
-            return self._new_group(name, modern.epoch)
-        return self._new_group(name, 0)
+        return self._new_group(name, 0 if modern is None else modern.epoch)
 
     def stats(self) -> GroupsStats:
         """Where the groups stand."""

@@ -134,7 +134,7 @@ class Group:
             self._newcomers = self._newcomers or self.state is GroupState.PREPARING_REBALANCE
         member.request = request
         self._heard_of(member, now_ms)
-        member.joining = True
+        member.joining, member.syncing = True, False  # it waits for one answer at a time
         if self.state is GroupState.PREPARING_REBALANCE:
             self._complete_join_if_all_joined(now_ms)
         elif unchanged and self._answers_as_before(member):
@@ -240,8 +240,8 @@ class Group:
         group_instance_id: str | None = None,
     ) -> None:
         """Whether this member may commit offsets for the group. Raises as `heartbeat`."""
-        nobody = generation < 0 and not member_id and group_instance_id is None
-        if nobody and (transactional or not self.members):
+        nobody = not member_id and group_instance_id is None
+        if generation < 0 and (not self.members or (nobody and transactional)):
             return  # no member of a group speaks; in a transaction its producer is fenced instead
         member = self._member(member_id, generation, group_instance_id)
         self._heard_of(member, now_ms)

@@ -45,22 +45,17 @@ def shared_out(
 ) -> dict[str, frozenset[Place]]:
     """Member id -> what it should have, given what each should have had `before`."""
     names = {topic_id: name for name, (topic_id, _) in topics.items()}
-    known = [
-        GroupMember(
-            each.member_id,
-            Subscription(
-                tuple(sorted(each.subscribed & topics.keys())),
-                tuple(
-                    TopicPartition(names[topic_id], number)
-                    for topic_id, number in sorted(before.get(each.member_id, ()))
-                    if names.get(topic_id) in each.subscribed
-                ),
-                _GENERATION,
-            ),
-            each.instance_id,
+    known = []
+    for each in members:
+        wanted = each.topics, each.regex_topics
+        found = {name for name in topics if any(name in some for some in wanted)}
+        had = tuple(
+            TopicPartition(names[topic_id], number)
+            for topic_id, number in sorted(before.get(each.member_id, ()))
+            if names.get(topic_id) in found
         )
-        for each in members
-    ]
+        subscription = Subscription(tuple(sorted(found)), had, _GENERATION)
+        known.append(GroupMember(each.member_id, subscription, each.instance_id))
     counts = {name: count for name, (_, count) in topics.items()}
     assigned = MODERN_ASSIGNORS[chosen_assignor(members)](known, counts)
     return {

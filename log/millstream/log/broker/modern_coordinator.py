@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Protocol
 
 from millstream.log.clock import Clock
 from millstream.log.config import INTERNAL_TOPICS, BrokerConfig
-from millstream.log.errors import GroupNotEmptyError, IllegalGenerationError, UnknownTopicError
+from millstream.log.errors import (
+    GroupNotEmptyError,
+    IllegalGenerationError,
+    LogError,
+    UnknownTopicError,
+)
 from millstream.log.events import event
 from millstream.log.record import ConsumerGroupMetadata, TopicPartition
 
@@ -35,6 +41,9 @@ from .topic_patterns import topics_matching
 from .topics import Topic
 
 __all__ = ["ModernCoordinator", "TopicsThereAre"]
+
+_FEW = 1_000
+"""Names that are looked up one by one."""
 
 
 class TopicsThereAre(Protocol):
@@ -113,11 +122,12 @@ class ModernCoordinator:
         Raises:
             InvalidRegularExpressionError: its pattern is none.
             UnknownGroupError: it is a group of the classic protocol, or there is none.
-            InvalidRequestError: no record can hold the group's name.
+            InvalidRequestError: no record can hold the group's name, or the member's.
             StorageError: ask again.
             And as `ModernGroup.heartbeat`.
         """
         check_string("Group", name)
+        check_string("Member", request.member_id)
         await self._topic.create_if_missing()
         group = self._groups.get(name)
         request = _with_matches(group, request, topics, may_see)
@@ -172,7 +182,9 @@ class ModernCoordinator:
         self._write(group)
 
     def let_time_pass(self, now_ms: int) -> None:
-        """End the sessions of silent members. Raises StorageError; it is tried again."""
+        """End the sessions of silent members, of every group. Raises LogError when one of them
+        cannot be written; it is tried again."""
+        failed: LogError | None = None
         for group in list(self._groups.values()):
             for member_id in group.let_time_pass(now_ms):
                 event(
@@ -183,7 +195,12 @@ class ModernCoordinator:
                     session_timeout_ms=self._session_timeout_ms,
                 )
                 self._look_whether_empty(group)
-            self._write(group)
+            try:
+                self._write(group)
+            except LogError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def next_deadline_ms(self) -> int | None:
         """Monotonic time at which `let_time_pass` has something to do."""
@@ -229,11 +246,16 @@ class ModernCoordinator:
                 f"Group {name} has {len(group.members)} members. Close its consumers first."
             )
 
+    def keys_of(self, name: str) -> list[bytes]:
+        """The keys of what a group has written, or of who made way for it."""
+        return [*self._written.get(name, {}), *self._unfinished.get(name, [])]
+
     def forget(self, name: str) -> list[bytes]:
         """Drop a group without members; returns the keys of what it had written."""
-        self._groups.pop(name, None)
-        self._ends.pop(name, None)
-        return [*self._written.pop(name, {}), *self._unfinished.pop(name, [])]
+        keys = self.keys_of(name)
+        for of_groups in (self._groups, self._ends, self._written, self._unfinished):
+            of_groups.pop(name, None)
+        return keys
 
     # What is written
 
@@ -297,9 +319,12 @@ def _with_matches(
 
 def _facts(group: ModernGroup, request: Heartbeat, topics: TopicsThereAre) -> TopicFacts:
     """What there is of what anybody in the group wants."""
-    wanted = group.subscribed_topics() | (request.topics or frozenset()) | request.regex_topics
+    wanted = group.subscribed_topics(), request.topics or frozenset(), request.regex_topics
+    names: Iterable[str] = chain(*wanted)
+    if sum(map(len, wanted)) > _FEW:  # they may be names of nothing, again with each heartbeat
+        names = [name for name in topics.topics() if any(name in some for some in wanted)]
     found = {}
-    for name in wanted:
+    for name in names:
         try:
             topic = topics.topic(name)
         except UnknownTopicError:

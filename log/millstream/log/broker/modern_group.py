@@ -54,6 +54,7 @@ class ModernGroup:
         self.empty_since_ms = 0
         """Wall clock; its coordinator keeps it. 0 when it is not known since a restart."""
         self._topics: TopicFacts | None = None  # of the target assignment
+        self._subscribed: frozenset[str] | None = None  # when it is known
         self._holders: dict[Place, str] = {}
         self._sessions: dict[str, int] = {}  # member id -> until when
         self._revocations: dict[str, int] = {}
@@ -89,6 +90,13 @@ class ModernGroup:
                 found = {name_of(topic_id) for topic_id in {each for each, _ in places}}
                 topics = frozenset(each for each in found if each is not None)
                 self.members[member.member_id] = member._replace(regex_topics=topics)
+                self._subscribed = None
+
+    @property
+    def knows_topics(self) -> bool:
+        """Whether it is known what all members read: not with members that were restored, and none
+        of which was heard of since."""
+        return self._topics is not None or not self.members
 
     @property
     def state(self) -> str:
@@ -108,7 +116,10 @@ class ModernGroup:
 
     def subscribed_topics(self) -> frozenset[str]:
         """What the members want to read."""
-        return frozenset().union(*(each.subscribed for each in self.members.values()))
+        if self._subscribed is None:
+            everybody = self.members.values()
+            self._subscribed = frozenset().union(*(each.subscribed for each in everybody))
+        return self._subscribed
 
     def member_of_instance(self, instance_id: str) -> ModernMember | None:
         """The static member with this instance id."""
@@ -143,7 +154,8 @@ class ModernGroup:
         member = _with_news(before, request)
         is_other = member.subscribed != before.subscribed or member.regex != before.regex
         self._put(member)
-        facts = {name: topics[name] for name in self.subscribed_topics() & topics.keys()}
+        wanted = self.subscribed_topics()
+        facts = {name: topics[name] for name in topics if name in wanted}
         if is_other or facts != self._topics or before.assignor != member.assignor:
             self.epoch += 1
             self.changed = True
@@ -302,6 +314,12 @@ class ModernGroup:
     def _put(self, member: ModernMember) -> None:
         before = self.members.get(member.member_id)
         self.changed |= before != member
+        if (
+            before is None
+            or before.topics is not member.topics
+            or before.regex_topics is not member.regex_topics
+        ):
+            self._subscribed = None
         if before is not None:
             for place in before.held:
                 self._holders.pop(place, None)
@@ -311,6 +329,7 @@ class ModernGroup:
 
     def _drop(self, member_id: str) -> None:
         self.changed = True
+        self._subscribed = None
         for place in self.members.pop(member_id).held:
             self._holders.pop(place, None)
         self._sessions.pop(member_id, None)

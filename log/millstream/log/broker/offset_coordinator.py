@@ -16,6 +16,7 @@ from millstream.log.errors import (
     ConfigError,
     GroupNotEmptyError,
     GroupSubscribedToTopicError,
+    LogError,
     UnstableOffsetCommitError,
 )
 from millstream.log.events import event
@@ -207,8 +208,7 @@ class OffsetCoordinator:
         """Forget a group and its offsets. Raises GroupNotEmptyError."""
         await self._topic.create_if_missing()
         self._groups.check_empty(group)
-        keys = self._groups.forget(group)
-        await self._forget([(group, self._everything_of(group), keys)])
+        await self._forget([(group, self._everything_of(group))], whole={group})
 
     async def delete_offsets(self, group: str, partitions: Collection[TopicPartition]) -> None:
         """Forget what a group committed for these partitions; see `Log.delete_group_offsets`."""
@@ -216,7 +216,8 @@ class OffsetCoordinator:
         if known is None and modern is None and not self._offsets.of_group(group):
             raise no_group(group)
         if modern is not None:
-            _check_unread(group, modern.subscribed_topics(), partitions)
+            topics = modern.subscribed_topics() if modern.knows_topics else None
+            _check_unread(group, topics, partitions)
         if known is not None and known.members:
             if known.protocol_type != CONSUMER:
                 raise GroupNotEmptyError(
@@ -225,7 +226,7 @@ class OffsetCoordinator:
             _check_unread(group, subscribed_topics(known), partitions)
         await self._topic.create_if_missing()
         known_partitions = self._everything_of(group).intersection(partitions)
-        await self._forget([(group, known_partitions, [])])
+        await self._forget([(group, known_partitions)])
 
     def _everything_of(self, group: str) -> set[TopicPartition]:
         return self._offsets.undecided_of(group).union(self._offsets.of_group(group))
@@ -244,7 +245,8 @@ class OffsetCoordinator:
         self._expiry_due_ms = now_ms + self._config.offsets_retention_check_interval_ms
         wall_ms = self._clock.wall_ms()
         retention_ms = self._config.offsets_retention_minutes * 60_000
-        gone: list[tuple[str, set[TopicPartition], list[bytes]]] = []
+        gone: list[tuple[str, set[TopicPartition]]] = []
+        whole: set[str] = set()
         names = {*self._offsets.groups(), *(each.name for each in self._groups)}
         names.update(each.name for each in self._groups.modern)
         for name in sorted(names):
@@ -262,9 +264,10 @@ class OffsetCoordinator:
             old = set(expired) - undecided
             with_group = is_empty and not undecided and len(old) == len(times)
             if old or with_group:
-                gone.append((name, old, self._groups.forget(name) if with_group else []))
+                gone.append((name, old))
+                whole |= {name} if with_group else set()
                 event("group offsets expired", group=name, offsets=len(old), group_too=with_group)
-        await self._forget(gone)
+        await self._forget(gone, whole=whole)
 
     async def forget_topic(self, topic: str) -> None:
         """The topic is gone, and with it what was committed for it: a topic of the same name made
@@ -272,7 +275,7 @@ class OffsetCoordinator:
         by_group: dict[str, set[TopicPartition]] = {}
         for group, topic_partition in self._offsets.of_topic(topic):
             by_group.setdefault(group, set()).add(topic_partition)
-        await self._forget([(group, gone, []) for group, gone in by_group.items()])
+        await self._forget(by_group.items())
 
     async def forget_lost_topics(self) -> None:
         """Finish what a crash in the middle of a topic's deletion left undone."""
@@ -324,23 +327,37 @@ class OffsetCoordinator:
 
         await asyncio.shield(self._then(where, end, count))
 
-    async def _forget(self, gone: list[tuple[str, set[TopicPartition], list[bytes]]]) -> None:
-        """Write tombstones: (group, its partitions, keys of the group itself)."""
-        by_place: dict[TopicPartition, tuple[list[bytes], list[OffsetKey]]] = {}
-        for group, partitions, own_keys in gone:
-            raw, keys = by_place.setdefault(self._topic.partition_of(group), ([], []))
+    async def _forget(
+        self, gone: Iterable[tuple[str, set[TopicPartition]]], *, whole: Collection[str] = ()
+    ) -> None:
+        """Write tombstones: (group, its partitions), and of groups that are forgotten as a
+        `whole`. What cannot be written is not forgotten."""
+        by_place: dict[TopicPartition, tuple[list[bytes], list[OffsetKey], list[str]]] = {}
+        for group, partitions in gone:
+            raw, keys, groups = by_place.setdefault(self._topic.partition_of(group), ([], [], []))
             for each in sorted(partitions):
                 raw.append(encode_offset_key(group, each))
                 keys.append(OffsetKey(group, each))
-            raw += own_keys
+            if group in whole:
+                raw += self._groups.keys_of(group)
+                groups.append(group)
+        failed: LogError | None = None
         written = []  # all at once: who waits may make the topic again, and commit
-        for where, (raw, keys) in by_place.items():
-            if raw:
-                end = self._topic.append(where, raw, [None] * len(raw))
+        for where, (raw, keys, groups) in by_place.items():
+            try:
+                end = self._topic.append(where, raw, [None] * len(raw)) if raw else None
+            except LogError as error:
+                failed = error
+                continue
+            for group in groups:
+                self._groups.forget(group)
+            if end is not None:
                 remove = partial(self._offsets.remove, keys, end)
                 written.append(self._then(where, end, remove))
         for durable in written:
             await asyncio.shield(durable)
+        if failed is not None:
+            raise failed
 
     def _then(
         self, where: TopicPartition, end: int, apply: Callable[[], None]

@@ -49,7 +49,7 @@ def expired_of_modern(
     """As `expired_offsets`. Since when a group is empty is not known after a restart, as in Kafka;
     then the commit decides."""
     oldest_ms = now_ms - retention_ms
-    if not group.members and group.empty_since_ms > oldest_ms:
+    if not group.knows_topics or (not group.members and group.empty_since_ms > oldest_ms):
         return []
     topics = group.subscribed_topics()
     return [

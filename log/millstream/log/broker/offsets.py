@@ -10,7 +10,6 @@ makes it count, unless a later record about the same partition already does; ABO
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -45,9 +44,8 @@ class OffsetTable:
     def __init__(self) -> None:
         self._committed: dict[str, dict[TopicPartition, _Committed]] = {}
         self._pending: dict[int, dict[OffsetKey, _Committed]] = {}
-        self._held: dict[str, Counter[TopicPartition]] = {}
-        """The same by group: by how many transactions."""
-        self._in_flight: list[tuple[str, Collection[TopicPartition]]] = []
+        self._producers: dict[str, dict[TopicPartition, set[int]]] = {}  # of what is pending
+        self._in_flight: dict[str, list[Collection[TopicPartition]]] = {}
 
     @property
     def pending(self) -> int:
@@ -72,7 +70,7 @@ class OffsetTable:
 
     def is_pending(self, group: str, topic_partition: TopicPartition) -> bool:
         """Whether a transaction that has not ended holds an offset of it."""
-        return topic_partition in self._held.get(group, ())
+        return topic_partition in self._producers.get(group, {})
 
     def times(self, group: str) -> dict[TopicPartition, int]:
         """When the group committed what counts (Unix milliseconds)."""
@@ -84,17 +82,18 @@ class OffsetTable:
 
     def undecided_of(self, group: str) -> set[TopicPartition]:
         """Partitions of which the group wrote offsets that do not count yet."""
-        return set(self._held.get(group, ())).union(
-            *(partitions for name, partitions in self._in_flight if name == group)
-        )
+        return set(self._producers.get(group, ())).union(*self._in_flight.get(group, ()))
 
     def begin_commit(self, group: str, partitions: Collection[TopicPartition]) -> None:
         """These records are written, and not durable yet."""
-        self._in_flight.append((group, partitions))
+        self._in_flight.setdefault(group, []).append(partitions)
 
     def end_commit(self, group: str, partitions: Collection[TopicPartition]) -> None:
         """They are durable."""
-        self._in_flight.remove((group, partitions))
+        of_group = self._in_flight[group]
+        of_group.remove(partitions)
+        if not of_group:
+            del self._in_flight[group]
 
     def commit(
         self,
@@ -119,15 +118,14 @@ class OffsetTable:
         """These records are part of the producer's open transaction."""
         pending = self._pending.setdefault(producer_id, {})
         for topic_partition, value in offsets.items():
-            key = OffsetKey(group, topic_partition)
-            if key not in pending:
-                self._held.setdefault(group, Counter())[topic_partition] += 1
-            pending[key] = _Committed(value, log_offset, committed_ms)
+            pending[OffsetKey(group, topic_partition)] = _Committed(value, log_offset, committed_ms)
+            of_group = self._producers.setdefault(group, {})
+            of_group.setdefault(topic_partition, set()).add(producer_id)
 
     def end_transaction(self, producer_id: int, *, commit: bool) -> None:
         """The producer's transaction has ended."""
         for key, committed in self._pending.pop(producer_id, {}).items():
-            self._let_go(key)
+            self._let_go(key, producer_id)
             if commit:
                 self._put(key, committed)
 
@@ -141,12 +139,12 @@ class OffsetTable:
                 del of_group[key.topic_partition]
                 if not of_group:
                     del self._committed[key.group]
-            if not self.is_pending(*key):
-                continue
-            for pending in self._pending.values():
-                if key in pending and pending[key].log_offset < log_offset:
-                    del pending[key]
-                    self._let_go(key)
+            for producer_id in list(
+                self._producers.get(key.group, {}).get(key.topic_partition, ())
+            ):
+                if self._pending[producer_id][key].log_offset < log_offset:
+                    del self._pending[producer_id][key]
+                    self._let_go(key, producer_id)
 
     def topics(self) -> set[str]:
         """Of which offsets were written, whether they count already or not."""
@@ -165,18 +163,18 @@ class OffsetTable:
         }
 
     def _undecided(self) -> Iterator[OffsetKey]:
-        for group, partitions in self._in_flight:
-            yield from (OffsetKey(group, each) for each in partitions)
-        for pending in self._pending.values():
-            yield from pending
+        for group in self._in_flight.keys() | self._producers.keys():
+            yield from (OffsetKey(group, each) for each in self.undecided_of(group))
 
-    def _let_go(self, key: OffsetKey) -> None:
-        held = self._held[key.group]
-        held[key.topic_partition] -= 1
-        if not held[key.topic_partition]:
-            del held[key.topic_partition]
-        if not held:
-            del self._held[key.group]
+    def _let_go(self, key: OffsetKey, producer_id: int) -> None:
+        """This transaction holds no offset of it any more."""
+        of_group = self._producers[key.group]
+        producers = of_group[key.topic_partition]
+        producers.discard(producer_id)
+        if not producers:
+            del of_group[key.topic_partition]
+        if not of_group:
+            del self._producers[key.group]
 
     def _put(self, key: OffsetKey, committed: _Committed) -> None:
         of_group = self._committed.setdefault(key.group, {})

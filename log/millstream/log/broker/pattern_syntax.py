@@ -22,9 +22,10 @@ Test = Callable[[str], bool]
 
 
 class Char(NamedTuple):
-    """One character."""
+    """One character. `cost`: about how many steps a test takes."""
 
     test: Test
+    cost: int = 1
 
 
 class Edge(NamedTuple):
@@ -220,7 +221,7 @@ class _Parser:
             tests.append(self._range())
         if self._any_case:
             tests = [_any_case(each) for each in tests]
-        return Char(lambda char: any(test(char) for test in tests) is not negated)
+        return Char(lambda char: any(test(char) for test in tests) is not negated, len(tests))
 
     def _range(self) -> Test:
         """One item of a class."""

@@ -40,6 +40,7 @@ class _Machine:
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._tests: list[Test | None] = [None]
+        self._costs: list[int] = [1]
         self._edges: list[bool | None] = [None]  # True: passed at the start only; False: the end
         self._next: list[list[int]] = [[]]
         self._steps_left = _STEPS_MAX
@@ -60,7 +61,7 @@ class _Machine:
         return 0 in self._closed(states, at_end=True)
 
     def _passed(self, states: frozenset[int], char: str) -> frozenset[int]:
-        self._spend(len(states))
+        self._spend(sum(self._costs[state] for state in states))
         reached: set[int] = set()
         for state in states:
             test = self._tests[state]
@@ -92,10 +93,11 @@ class _Machine:
         if self._steps_left < 0:
             raise wrong(self._pattern, "takes too long")
 
-    def _state(self, test: Test | None, edge: bool | None, *following: int) -> int:
+    def _state(self, test: Test | None, edge: bool | None, *following: int, cost: int = 1) -> int:
         if len(self._next) >= _STATES_MAX:
             raise wrong(self._pattern, "is too large")
         self._tests.append(test)
+        self._costs.append(cost)
         self._edges.append(edge)
         self._next.append(list(following))
         return len(self._next) - 1
@@ -103,7 +105,7 @@ class _Machine:
     def _built(self, node: Node, then: int) -> int:
         """The state to begin in for `node` and what is in `then` after it."""
         if isinstance(node, Char):
-            return self._state(node.test, None, then)
+            return self._state(node.test, None, then, cost=node.cost)
         if isinstance(node, Edge):
             return self._state(None, node.is_start, then)
         if isinstance(node, Sequence):

@@ -186,9 +186,16 @@ def _compact_size(source: Source) -> int:
     return source.uvarint() - 1
 
 
+def _compact_string_size(source: Source) -> int:
+    size_bytes = source.uvarint() - 1
+    if size_bytes > STRING_BYTES_MAX:
+        raise MalformedRequestError(f"a string of {size_bytes} bytes at {source.position}.")
+    return size_bytes
+
+
 _INT16, _INT32 = _number("h"), _number("i")
 _SIZED: dict[tuple[bool, int], Callable[[Source], int]] = {
-    (True, 2): _compact_size,
+    (True, 2): _compact_string_size,
     (True, 4): _compact_size,
     (False, 2): _INT16,
     (False, 4): _INT32,
@@ -212,8 +219,6 @@ def _string(size: Callable[[Source], int], *, nullable: bool) -> Read:
 
     def read(source: Source) -> str | None:
         value = blob(source)
-        if value is not None and len(value) > STRING_BYTES_MAX:
-            raise MalformedRequestError(f"a string of {len(value)} bytes, at {source.position}.")
         try:
             return value if value is None else value.decode()
         except UnicodeDecodeError as error:

@@ -65,7 +65,7 @@ API_VERSIONS = 18
 SASL_AUTHENTICATE = 36
 LOGIN_APIS = frozenset({SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE})
 """What a client may ask that has not logged in; no quota counts them."""
-LARGE_ANSWERS = frozenset({3, 9, 15, 16, 29, 32, 35, 48, 61, 65, 66, 75})
+LARGE_ANSWERS = frozenset({3, 9, 15, 16, 29, 32, 35, 48, 61, 65, 66, 69, 75})
 """Lists and descriptions of what may be many: they begin when there is room for answers. Fetches
 ask for it by themselves, before they read."""
 _SECRET_APIS = frozenset({SASL_AUTHENTICATE, 51})

@@ -89,8 +89,8 @@ def _check_who_joins(request: Any, version: int) -> None:
         raise InvalidRequestError("A member that joins has to say its rebalance time-out.")
     if request.topic_partitions is None or request.topic_partitions:
         raise InvalidRequestError("A member that joins has no partitions yet.")
-    if not request.subscribed_topic_names and not request.subscribed_topic_regex:
-        raise InvalidRequestError("A member that joins has to subscribe to something.")
+    if request.subscribed_topic_names is None and request.subscribed_topic_regex is None:
+        raise InvalidRequestError("A member that joins has to say what it subscribes to.")
 
 
 def _as_heartbeat(request: Any, context: Context) -> Heartbeat:
