@@ -65,7 +65,9 @@ async def resolved_listeners(
     wanted = [_split(each, PROTOCOLS["PLAINTEXT"]) for each in listen.split(",")]
     texts = advertised.split(",") if advertised is not None else []
     told = [_split(each, at) for each, (at, _) in zip(texts, wanted, strict=False)]
-    if texts and [each for each, _ in told] != [each for each, _ in wanted]:
+    if texts and (
+        len(texts) != len(wanted) or [each for each, _ in told] != [each for each, _ in wanted]
+    ):
         raise ConfigError(
             f"Advertised {advertised!r} for {listen!r}: name one address for each listener, with "
             "the same protocols in the same order."
