@@ -14,7 +14,7 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader
 
-from millstream.log.server.decoding import ITEMS_MAX, MalformedRequestError
+from millstream.log.server.decoding import ITEMS_MAX, STRING_BYTES_MAX, MalformedRequestError
 from millstream.log.server.dispatch import apis
 from millstream.log.server.frames import FrameReader, parse_header, response_frame
 from millstream.log.server.messages import (
@@ -23,6 +23,7 @@ from millstream.log.server.messages import (
     response_header_version,
 )
 from millstream.log.server.schema import StructSchema, struct_schema
+from shared.asking import request_frame
 from shared.hostile import random_request
 
 EVERY = [(key, version) for key, handler in apis().items() for version in handler.versions]
@@ -152,6 +153,18 @@ def test_ids_are_bounded_by_the_items_of_a_request() -> None:
     frame = b"\0\3\0\0" + bytes(4) + b"\xff\xff" + (ITEMS_MAX + 1).to_bytes(4, "big")
     with pytest.raises(MalformedRequestError, match="array"):
         decode_request(3, 0, frame + bytes(2 * (ITEMS_MAX + 1)), 10)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_strings_are_no_longer_than_kafka_takes_them(version: int) -> None:
+    def read(size: int) -> Any:
+        name = {"client_software_name": "x" * size, "client_software_version": "1"}
+        frame = request_frame(18, version, **name)
+        return decode_request(18, version, frame, parse_header(frame).body)
+
+    assert len(read(STRING_BYTES_MAX).client_software_name) == 32_767
+    with pytest.raises(MalformedRequestError, match="string of 32768 bytes"):
+        read(STRING_BYTES_MAX + 1)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 13, 1000])

@@ -20,13 +20,17 @@ from millstream.log.errors import LogError
 
 from .schema import FieldSchema, StructSchema, absent_fields
 
-__all__ = ["ITEMS_MAX", "MalformedRequestError", "Source", "reader_of"]
+__all__ = ["ITEMS_MAX", "STRING_BYTES_MAX", "MalformedRequestError", "Source", "reader_of"]
 
 ITEMS_MAX = 1 << 16
 """Items of all arrays of one request together, several times what a request for every partition of
 a large log has. An item of two bytes becomes objects of half a kilobyte and is worked on for some
 microseconds, in which nobody else is served: measured, a request of 2 MB and a million items took
 600 MB and seconds."""
+
+
+STRING_BYTES_MAX = (1 << 15) - 1
+"""Of one string, as in Kafka, however its length is written: some are kept for long."""
 
 
 class MalformedRequestError(LogError):
@@ -209,6 +213,8 @@ def _string(size: Callable[[Source], int], *, nullable: bool) -> Read:
 
     def read(source: Source) -> str | None:
         value = blob(source)
+        if value is not None and len(value) > STRING_BYTES_MAX:
+            raise MalformedRequestError(f"a string of {len(value)} bytes.")
         try:
             return value if value is None else value.decode()
         except UnicodeDecodeError as error:
