@@ -48,6 +48,13 @@ def test_one_event(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
+def test_what_acts_on_a_terminal_is_written_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        event("login failed", user="a\r\x1b[2J\u2028b\\", other="gr\u00fcn")
+    text = 'login failed user="a\\r\\x1b[2J\\u2028b\\\\" other=gr\u00fcn'
+    assert caplog.messages == [text]
+
+
 def test_other_records_are_lines_too() -> None:
     try:
         raise ValueError("one\ntwo")

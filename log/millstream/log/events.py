@@ -24,7 +24,9 @@ def event(what: str, level: int = logging.INFO, /, **fields: object) -> None:
 
 
 def _shown(value: object) -> str:
+    """What a client calls itself is its own choice: nothing in it may act on a terminal."""
     text = str(value)
-    if text and not any(each in text for each in ' "=\n'):
+    if text and text.isprintable() and not any(each in text for each in ' "='):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text) + '"'
