@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
-from log.server.test_admin_handlers import with_broker
+import pytest
+
+from log.server.test_access import TOPIC, Access, T, access
+from log.server.test_admin_handlers import DESCRIBE, with_broker
 from millstream.log.broker.broker import Broker
+from millstream.log.security.acl import Operation
 from millstream.log.server.dispatch import apis
-from millstream.log.server.handler import Context, Identity, Peer
+from millstream.log.server.guards import cluster
+from millstream.log.server.handler import Context, Fields, Identity, Peer
 
 ALTER_USERS = 51
 UNKNOWN_ID, TOO_MANY = 100, 44
@@ -43,3 +49,31 @@ def test_many_users_of_one_request_are_looked_at_a_few_times_each() -> None:
         assert Named.looks < 300 * 20
 
     with_broker(body)
+
+
+def test_many_settings_that_are_refused_are_put_together_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[int] = []
+    real = cluster.joined
+
+    def noted(answer: Fields, field: str, more: Any) -> Fields:
+        found = real(answer, field, more)
+        joined.append(len(found[field]))
+        return found
+
+    monkeypatch.setattr(cluster, "joined", noted)
+
+    async def test(it: Access) -> None:
+        it.allow((Operation.DESCRIBE_CONFIGS, TOPIC, "mine"))
+        names = ["mine", *(f"t{number}" for number in range(50))]
+        asked = [
+            {"resource_type": 2, "resource_name": name, "configuration_keys": None}
+            for name in names
+        ]
+        answer = await it.ask(DESCRIBE, 4, resources=asked)
+        found = {each.resource_name: each.error_code for each in answer.results}
+        assert found == dict.fromkeys(names, T) | {"mine": 0}
+        assert joined == [len(names)]
+
+    access(test)
