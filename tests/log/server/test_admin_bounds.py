@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from log.server.test_access import TOPIC, Access, T, access
-from log.server.test_admin_handlers import DESCRIBE, with_broker
+from log.server.test_admin_handlers import CREATE, DESCRIBE, new, with_broker
 from millstream.log.broker.broker import Broker
 from millstream.log.security.acl import Operation
-from millstream.log.server.dispatch import apis
+from millstream.log.server.dispatch import apis, call_of
 from millstream.log.server.guards import cluster
 from millstream.log.server.handler import Context, Fields, Identity, Peer
+from shared.asking import ask, request_frame
 
 ALTER_USERS = 51
 UNKNOWN_ID, TOO_MANY = 100, 44
@@ -77,3 +79,32 @@ def test_many_settings_that_are_refused_are_put_together_once(
         assert joined == [len(names)]
 
     access(test)
+
+
+def test_others_are_served_while_many_topics_are_checked() -> None:
+    async def body(broker: Broker) -> None:
+        call = call_of(
+            request_frame(CREATE, 7, topics=[new(f"t{i}") for i in range(20)], validate_only=True)
+        )
+        task = asyncio.ensure_future(call.handler.handle(call.request, context(broker, CREATE, 7)))
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 20
+        answer = task.result()
+        assert answer is not None
+        assert [each.get("error_code", 0) for each in answer["topics"]] == [0] * 20
+
+    with_broker(body)
+
+
+def test_a_request_creates_no_more_partitions_than_in_kafka() -> None:
+    async def body(broker: Broker) -> None:
+        many = [new("a", 5000), new("b", 4999), new("c", -1)]
+        for topics, code in ((many, 0), ([*many, new("d")], TOO_MANY)):
+            answer = await ask(broker, CREATE, 7, topics=topics, validate_only=True)
+            assert [each.error_code for each in answer.topics] == [code] * len(topics)
+            assert all("10000" in each.error_message for each in answer.topics if code)
+
+    with_broker(body)
