@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from log.server.test_access import TOPIC, Access, T, access
-from log.server.test_admin_handlers import CREATE, DESCRIBE, new, with_broker
+from log.server.test_admin_handlers import CREATE, DELETE, DESCRIBE, new, uuid_of, with_broker
 from millstream.log.broker.broker import Broker
 from millstream.log.security.acl import Operation
 from millstream.log.server.dispatch import apis, call_of
@@ -106,5 +106,27 @@ def test_a_request_creates_no_more_partitions_than_in_kafka() -> None:
             answer = await ask(broker, CREATE, 7, topics=topics, validate_only=True)
             assert [each.error_code for each in answer.topics] == [code] * len(topics)
             assert all("10000" in each.error_message for each in answer.topics if code)
+
+    with_broker(body)
+
+
+def test_an_id_does_not_delete_another_topic_of_its_name() -> None:
+    """It is deleted and made again, by another client, amid the request."""
+
+    async def body(broker: Broker) -> None:
+        ids = [uuid_of((await broker.create_topic(name, 1)).topic_id) for name in ("a", "b")]
+        others: list[asyncio.Task[Any]] = []
+
+        def replace() -> None:
+            if not others:
+                others.append(asyncio.ensure_future(broker.partitions.delete_topic("b")))
+                others.append(asyncio.ensure_future(broker.create_topic("b", 3)))
+
+        broker.partitions.on_topics_changed.add(replace)
+        topics = [{"name": None, "topic_id": each} for each in ids]
+        answer = await ask(broker, DELETE, 6, topics=topics)
+        await asyncio.gather(*others)
+        assert broker.partitions.topic("b").partitions == 3
+        assert [each.error_code for each in answer.responses] == [0, UNKNOWN_ID]
 
     with_broker(body)

@@ -181,7 +181,12 @@ async def _delete_topics(request: Any, context: Context) -> Fields:
                 raise _UnknownTopicIdError(f"There is no topic of id {each.topic_id}.")
             check_once(name, times)
             topic = partitions.topic(name)
-            await context.broker.delete_topic(name)
+            try:
+                await context.broker.delete_topic(name, each.topic_id)
+            except UnknownTopicError as error:  # somebody else was faster
+                if each.topic_id is None:
+                    raise
+                raise _UnknownTopicIdError(str(error)) from error
             return {"topic_id": topic.topic_id}
 
         answers.append(await answered({"name": name, "topic_id": each.topic_id}, delete))
