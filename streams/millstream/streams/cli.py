@@ -83,7 +83,8 @@ def run(
         app.listen = listen or app.listen
         app.state_dir = state_dir or app.state_dir
         if not until_end:
-            click.echo(f"{app.id} runs on {app.log_url}; stop it with Ctrl-C", err=True)
+            shown = app.log_url.partition("?")[0]  # options may hold passwords
+            click.echo(f"{app.id} runs on {shown}; stop it with Ctrl-C", err=True)
         if workers:
             run_until_stopped(lambda stop: _run_workers(app, reference, workers, metrics, stop))
             return

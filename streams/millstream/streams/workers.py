@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -29,8 +30,10 @@ from .internal_topics import prepare_topics
 from .run import run_attached
 from .run_context import RunContext
 
-__all__ = ["RESTARTS_MAX", "WorkersError", "run_workers"]
+__all__ = ["RESTARTS_MAX", "WORKER_LOG", "WorkersError", "run_workers"]
 
+WORKER_LOG: Final = "MILLSTREAM_WORKER_LOG"
+"""In the environment of a worker: the URL of its log, which may hold a password."""
 RESTARTS_MAX: Final = 5
 """So many workers may be killed within a minute; more is no accident."""
 _MINUTE_MS: Final = 60_000
@@ -57,16 +60,18 @@ async def run_workers(app: App, log: Log, reference: str, count: int, stop: asyn
     await prepare_topics(context)
     async with AsyncExitStack() as stack:
         command = [sys.executable, "-m", "millstream.streams.worker_process", reference]
-        command += ["--log", await _reachable(log, stack)]
         if context.directory.path is not None:
             command += ["--state-dir", str(context.directory.path.parent)]
-        await run_attached(context, _Watch(command, SystemClock()).run(count, stop), stop)
+        # Not on the command line, which all users of the machine can read.
+        environment = {**os.environ, WORKER_LOG: await _reachable(app, log, stack)}
+        watch = _Watch(command, environment, SystemClock())
+        await run_attached(context, watch.run(count, stop), stop)
 
 
-async def _reachable(log: Log, stack: AsyncExitStack) -> str:
-    """The URL by which other processes reach a log."""
+async def _reachable(app: App, log: Log, stack: AsyncExitStack) -> str:
+    """The URL by which other processes reach a log, with its options, such as who they are."""
     if not log.url.startswith(("file:", "memory:")):
-        return log.url
+        return app.log_url
     from millstream.log.client.embedded_log import EmbeddedLog
 
     assert isinstance(log, EmbeddedLog)
@@ -77,8 +82,11 @@ async def _reachable(log: Log, stack: AsyncExitStack) -> str:
 class _Watch:
     """The processes, and when the last of them had to be started again."""
 
-    def __init__(self, command: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], clock: Clock
+    ) -> None:
         self._command = command
+        self._environment = environment
         self._clock = clock
         self._killed_ms: deque[int] = deque(maxlen=RESTARTS_MAX + 1)
 
@@ -102,7 +110,7 @@ class _Watch:
         """Run a worker, and another when it is killed; cancelled, end it."""
         while True:
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE
+                *self._command, stdin=asyncio.subprocess.PIPE, env=self._environment
             )
             event("worker started", worker=number, pid=process.pid)
             try:
