@@ -24,14 +24,9 @@ def event(what: str, level: int = logging.INFO, /, **fields: object) -> None:
 
 
 def _shown(value: object) -> str:
+    """What a client calls itself is its own choice: nothing in it may act on a terminal."""
     text = str(value)
     if text and text.isprintable() and not any(each in text for each in ' "='):
         return text
     text = text.replace("\\", "\\\\").replace('"', '\\"')
-    if not text.isprintable():  # a client may have said it: nothing in it ends the line
-        text = "".join(each if each.isprintable() else _escaped(each) for each in text)
-    return f'"{text}"'
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return '"' + "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text) + '"'

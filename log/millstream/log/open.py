@@ -57,10 +57,11 @@ def open_log(
     if scheme == "kafka" and rest:
         return _kafka_log(url, durability, config)
     path, _, query = rest.partition("?")
-    options = _options(url, query)
+    shown = url.partition("?")[0]  # options may hold passwords, should the scheme be mistyped
+    options = _options(shown, query)
     durability = options.pop("durability", None) if durability is None else durability
     if options:
-        raise ConfigError(f"{url}: unknown option {', '.join(options)}; there is durability.")
+        raise ConfigError(f"{shown}: unknown option {', '.join(options)}; there is durability.")
     settings = dict(config or {})
     if scheme == "memory" and colon and not path:
         from .storage.memory_files import MemoryFiles
@@ -77,7 +78,7 @@ def open_log(
             RealFiles(), folder.rstrip("/") or "/", url=url, durability=durability, config=settings
         )
     raise ConfigError(
-        f"{url!r} is no log. Use file:DIR for a log in a directory, memory: for one that is gone "
+        f"{shown!r} is no log. Use file:DIR for a log in a directory, memory: for one that is gone "
         "when it is closed, or kafka://HOST:PORT for a cluster or a server."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from millstream.log import open_log
 from millstream.log.errors import ConfigError
@@ -35,5 +35,13 @@ async def open_app_log(app: App) -> AsyncIterator[Log]:
                 f"app {app.id!r}: listen={app.listen!r}, but {log.url} has a server of its own. "
                 "Give its address to clients, and leave out listen."
             )
-        async with log.serve(app.listen):
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(log.serve(app.listen))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"app {app.id!r}: listen={app.listen!r}: {error} An app's listen has no other "
+                    "options or settings. To give some, open the log (open_log), serve it "
+                    "(log.serve), and run the app on it (run_app(app, log=log))."
+                ) from error
             yield log

@@ -83,7 +83,7 @@ def run(
         app.listen = listen or app.listen
         app.state_dir = state_dir or app.state_dir
         if not until_end:
-            shown = app.log_url.partition("?")[0]  # behind it there may be a password
+            shown = app.log_url.partition("?")[0]  # options may hold passwords
             click.echo(f"{app.id} runs on {shown}; stop it with Ctrl-C", err=True)
         if workers:
             run_until_stopped(lambda stop: _run_workers(app, reference, workers, metrics, stop))

@@ -19,11 +19,12 @@ import click  # noqa: E402
 
 from .cli import app_argument, load, print_result, reported_errors, run_until_stopped  # noqa: E402
 from .run import RunResult, run_app  # noqa: E402
+from .workers import WORKER_LOG  # noqa: E402
 
 
 @click.command()
 @app_argument
-@click.option("--log", "log_url", envvar="MILLSTREAM_LOG", required=True)
+@click.option("--log", "log_url", required=True, envvar=WORKER_LOG)
 @click.option("--state-dir", type=click.Path(path_type=Path))
 def worker(reference: str, log_url: str, state_dir: Path | None) -> None:
     """Work for the app APP until told to stop."""

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -30,8 +30,10 @@ from .internal_topics import prepare_topics
 from .run import run_attached
 from .run_context import RunContext
 
-__all__ = ["RESTARTS_MAX", "WorkersError", "run_workers"]
+__all__ = ["RESTARTS_MAX", "WORKER_LOG", "WorkersError", "run_workers"]
 
+WORKER_LOG: Final = "MILLSTREAM_WORKER_LOG"
+"""In the environment of a worker: the URL of its log, which may hold a password."""
 RESTARTS_MAX: Final = 5
 """So many workers may be killed within a minute; more is no accident."""
 _MINUTE_MS: Final = 60_000
@@ -60,14 +62,16 @@ async def run_workers(app: App, log: Log, reference: str, count: int, stop: asyn
         command = [sys.executable, "-m", "millstream.streams.worker_process", reference]
         if context.directory.path is not None:
             command += ["--state-dir", str(context.directory.path.parent)]
-        watch = _Watch(command, await _reachable(app, log, stack), SystemClock())
+        # Not on the command line, which all users of the machine can read.
+        environment = {**os.environ, WORKER_LOG: await _reachable(app, log, stack)}
+        watch = _Watch(command, environment, SystemClock())
         await run_attached(context, watch.run(count, stop), stop)
 
 
 async def _reachable(app: App, log: Log, stack: AsyncExitStack) -> str:
-    """The URL by which other processes reach a log, with who to log in as."""
+    """The URL by which other processes reach a log, with its options, such as who they are."""
     if not log.url.startswith(("file:", "memory:")):
-        return app.log_url  # log.url is without its options
+        return app.log_url
     from millstream.log.client.embedded_log import EmbeddedLog
 
     assert isinstance(log, EmbeddedLog)
@@ -79,9 +83,11 @@ class _Watch:
     """The processes, and when the last of them had to be started again. They are told the log by
     their environment: a URL may hold a password, and commands are for everybody to see."""
 
-    def __init__(self, command: Sequence[str], log_url: str, clock: Clock) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], clock: Clock
+    ) -> None:
         self._command = command
-        self._environment = {**os.environ, "MILLSTREAM_LOG": log_url}
+        self._environment = environment
         self._clock = clock
         self._killed_ms: deque[int] = deque(maxlen=RESTARTS_MAX + 1)
 

@@ -59,6 +59,8 @@ def test_a_log_that_was_made_by_adding_a_user(log: str) -> None:
         (("list",), b"", 1, "There is no log"),
         (("delete", "anna"), b"", 1, "There is no log"),
         (("list", "--log", "memory:"), b"", 1, "log's folder"),
+        (("list", "--log", "file://"), b"", 1, "log's folder"),
+        (("add", "anna", "--password-file", "-"), b"\xff\n", 2, "no text"),
     ],
 )
 def test_what_is_refused(

@@ -28,9 +28,23 @@ def test_hosts_and_options() -> None:
     }
 
 
+def test_secrets_are_no_part_of_what_settings_look_like() -> None:
+    names = (
+        *("sasl.password", "sasl.oauthbearer.client.secret", "ssl.key.pem", "ssl.key.password"),
+        "ssl.keystore.password",
+    )
+    config = ConnectionConfig.parse(dict.fromkeys(names, "hidden"), "here")
+    assert "hidden" not in repr(config)
+    given = config.for_librdkafka("a:1")
+    assert {name: given[name] for name in names} == dict.fromkeys(names, "hidden")
+
+
 def test_a_password_is_not_shown() -> None:
     log = open_log("kafka://a:1?security.protocol=SASL_SSL&sasl.password=hidden")
     assert log.url == "kafka://a:1"
+    with pytest.raises(ConfigError, match=r"unknown option sasl\.password") as raised:
+        open_log("kafak://a:1?sasl.password=hidden")
+    assert "hidden" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

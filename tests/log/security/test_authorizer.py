@@ -36,13 +36,14 @@ def may(
     name: str,
     *acls: Acl,
     principal: str = ANNA,
+    host: str = HOST,
     resource: Resource = TOPIC,
     allow_if_no_acl: bool = False,
 ) -> bool:
     authorizer = Authorizer(["User:root"], allow_if_no_acl=allow_if_no_acl)
     authorizer.set_acls(acls)
-    first = authorizer.allows(principal, HOST, operation, resource, name)
-    assert authorizer.allows(principal, HOST, operation, resource, name) is first
+    first = authorizer.allows(principal, host, operation, resource, name)
+    assert authorizer.allows(principal, host, operation, resource, name) is first
     return first
 
 
@@ -82,6 +83,15 @@ def test_everybody_and_every_operation() -> None:
 def test_hosts() -> None:
     assert may(READ, "orders", acl(host=HOST))
     assert not may(READ, "orders", acl(host="10.0.0.2"))
+
+
+@pytest.mark.parametrize("host", ["2001:db8::a", "2001:DB8:0:0:0:0:0:A", "2001:0db8::000a"])
+def test_hosts_of_ipv6_in_any_spelling(host: str) -> None:
+    client = "2001:db8::a"
+    assert may(READ, "orders", acl(host=host), host=client)
+    assert not may(READ, "orders", acl(), acl(host=host, permission=DENY), host=client)
+    assert not may(READ, "orders", acl(host=host), host="2001:db8::b")
+    assert not may(READ, "orders", acl(host="no:address"), host=client)
 
 
 def test_what_denies_beats_what_allows() -> None:

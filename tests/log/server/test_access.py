@@ -96,7 +96,7 @@ def batch() -> bytes:
     return encode_batch(None, [b"value"], [0], None, 0, 1)
 
 
-def codes(entries: Any, name: str, inner: str = "", code: str = "error_code") -> dict[str, int]:
+def codes(entries: Any, name: str, inner: str = "", code: str = "error_code") -> dict[Any, int]:
     """Error codes by name; those of the first of `inner`, where there is one."""
     return {
         getattr(each, name): int(getattr(getattr(each, inner)[0] if inner else each, code))
@@ -235,6 +235,33 @@ def test_names_and_ids_together_do_not_pass_by_the_rules() -> None:
         ).responses
         assert int(topic.error_code) == T
         assert "other" in it.broker.partitions.topics()
+
+    access(test)
+
+
+def test_names_are_not_needed_to_be_refused() -> None:
+    """From these versions on a topic is named by its id alone."""
+
+    async def test(it: Access) -> None:
+        ids = {name: _uuid(it.broker.partitions.topic(name).topic_id) for name in ("mine", "other")}
+        produced = [
+            {"topic_id": each, "partition_data": [{"index": 0, "records": batch()}]}
+            for each in ids.values()
+        ]
+        fetched = [
+            {"topic_id": topic_id, "partitions": topic["partitions"]}
+            for topic_id, topic in zip(ids.values(), FETCHED, strict=True)
+        ]
+        for right, (key, version, inner), asked in (
+            (Operation.WRITE, (0, 13, "partition_responses"),
+             {"acks": -1, "timeout": SECOND, "topic_data": produced}),
+            (Operation.READ, (1, 16, "partitions"),
+             {"topics": fetched, "max_wait": SECOND * 0, "max_bytes": 1 << 20}),
+        ):  # fmt: skip
+            it.allow((right, TOPIC, "mine"))
+            answer = await it.ask(key, version, **asked)
+            found = codes(answer.responses, "topic_id", inner)
+            assert found == {ids["mine"]: 0, ids["other"]: T}
 
     access(test)
 
@@ -513,6 +540,7 @@ def test_transactions_from_outside() -> None:
         (35, 4, Operation.DESCRIBE, {"topics": None}),
         (43, 2, Operation.ALTER, {"topic_partitions": None}),
         (46, 0, Operation.DESCRIBE, {"topics": None}),
+        (48, 1, Operation.DESCRIBE_CONFIGS, {"components": ()}),
         (50, 0, Operation.DESCRIBE, {"users": None}),
     ],
 )  # fmt: skip

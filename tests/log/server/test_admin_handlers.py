@@ -282,6 +282,7 @@ def test_configs_are_described(version: int) -> None:
             }  # fmt: skip
             assert all(each.documentation for each in found.values())
         assert (await describe(TOPIC, "t", ["retention.ms"])).keys() == {"retention.ms"}
+        assert (await describe(TOPIC, "t", [])).keys() == found.keys()
         node = await describe(BROKER, "0")
         assert node.keys() == BrokerConfig().to_strings().keys()
         assert (node["num.partitions"].value, node["num.partitions"].config_source) == ("4", 4)

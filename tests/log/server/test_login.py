@@ -356,6 +356,7 @@ def test_a_listener_that_asks_nobody() -> None:
         ("SASL_SSL://127.0.0.1:0", {}, "needs a certificate"),
         ("SASL_SSL://127.0.0.1:0", {"ssl.certificate.location": "none.pem"}, "cannot be used"),
         ("SASL_PLAINTEXT://127.0.0.1:0", {"sasl.enabled.mechanisms": ""}, "is empty"),
+        ("SASL_PLAINTEXT://127.0.0.1:0", {"super.users": "User:a;anna"}, "'anna', which is no"),
         ("SMTP://127.0.0.1:0", {}, "no security protocol"),
         ("127.0.0.1:0,SASL_PLAINTEXT://0.0.0.0:0", {}, "clients must be told one"),
     ],

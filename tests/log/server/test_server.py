@@ -184,6 +184,10 @@ def test_who_may_listen_where() -> None:
                 ("nonsense", {}, "HOST:PORT"),
                 ("127.0.0.1:99999", {}, "HOST:PORT"),
                 ("no-such-host.invalid:0", {}, "cannot be listened on"),
+                ("127.0.0.1:0", {"advertised": "a:1,b:2"}, "one address for each listener"),
+                ("127.0.0.1:0", {"advertised": "0.0.0.0:1"}, "name the one"),
+                ("127.0.0.1:0", {"advertised": "[::]:1"}, "name the one"),
+                ("127.0.0.1:0,[::1]:0", {"advertised": "a:1"}, "one address for each listener"),
             ):
                 with pytest.raises(ConfigError, match=words):
                     await log.serve(address, **settings).__aenter__()

@@ -254,14 +254,15 @@ class Broker:
         """Change a topic's settings or add partitions; see `Log.alter_topic`."""
         return await self.partitions.alter_topic(name, config, partitions)
 
-    async def delete_topic(self, name: str) -> None:
-        """Remove a topic, its records, and what groups committed for it."""
+    async def delete_topic(self, name: str, topic_id: str | None = None) -> None:
+        """Remove a topic, its records, and what groups committed for it; only the one of this id
+        if any is given."""
         check_not_internal(name)
-        await to_the_end(self._delete_topic(name))
+        await to_the_end(self._delete_topic(name, topic_id))
 
-    async def _delete_topic(self, name: str) -> None:
+    async def _delete_topic(self, name: str, topic_id: str | None) -> None:
         try:
-            await self.partitions.delete_topic(name)
+            await self.partitions.delete_topic(name, topic_id)
         finally:  # the topic may be gone though its files could not be removed
             if name not in self.partitions.topics():
                 await self.offsets.forget_topic(name)

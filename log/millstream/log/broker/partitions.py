@@ -152,12 +152,16 @@ class Partitions:
             return await self.create_topic(name, self.config.num_partitions, exist_ok=True)
         return self.topic(name)
 
-    async def delete_topic(self, name: str) -> None:
-        """Remove a topic and its records. Those who wait for it get UnknownTopicError."""
+    async def delete_topic(self, name: str, topic_id: str | None = None) -> None:
+        """Remove a topic and its records, only the one of this id if any is given. Those who wait
+        for it get UnknownTopicError."""
         self._check_open()
         async with self._changing:
             self._check_open()
-            await to_the_end(self._delete(self._catalog.topics.get(name)))
+            topic = self._catalog.topics.get(name)
+            if topic_id not in (None, topic.topic_id):
+                raise UnknownTopicError(f"Topic {name} of id {topic_id} was deleted.")
+            await to_the_end(self._delete(topic))
 
     def _tell_of_topics(self) -> None:
         for listener in list(self.on_topics_changed):

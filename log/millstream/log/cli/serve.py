@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import click
 
-from .command import pairs, run_until_stopped
+from .command import pairs, reported_errors, run_until_stopped
 
 __all__ = ["serve"]
 
@@ -94,7 +94,8 @@ def serve(
             click.echo(f"serving {data} on {at}")
             await stop.wait()
 
-    run_until_stopped(main)
+    with reported_errors():
+        run_until_stopped(main)
 
 
 def _allow_many_files() -> None:

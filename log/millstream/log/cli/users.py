@@ -118,13 +118,12 @@ def delete(name: str, mechanisms: Sequence[str], log_url: str, as_json: bool) ->
 @contextmanager
 def _store(url: str, *, must_exist: bool = True) -> Iterator[SecurityStore]:
     """The users of the log at `url`, which nobody has open."""
+    from millstream.log.open import folder_of
     from millstream.log.security.closed_log import has_users, opened_security
 
-    scheme, _, rest = url.partition(":")
-    folder = rest.partition("?")[0]
-    if scheme != "file" or not folder:
+    folder = folder_of(url)
+    if folder is None:
         fail("Users are kept in a log's folder: name it, --log file:DIR.")
-    folder = folder.removeprefix("//") or folder
     with reported_errors():
         if must_exist and not has_users(folder):
             check_is_there(url)
@@ -137,7 +136,11 @@ def _password(name: str, file: TextIO | None) -> str:
         if not sys.stdin.isatty():
             raise click.UsageError("There is no terminal to ask on: give --password-file.")
         return str(click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
-    password = file.readline().rstrip("\r\n")
+    try:
+        password = file.readline().rstrip("\r\n")
+        password.encode()
+    except UnicodeError:  # which would say a part of it
+        raise click.UsageError("The password is no text of this system's encoding.") from None
     if not password:
         raise click.UsageError("The password is empty.")
     return password

@@ -9,6 +9,8 @@ everything, and are asked for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from ipaddress import ip_address
 
 from millstream.log.events import event
 
@@ -151,7 +153,18 @@ class Authorizer:
 
 
 def _is_about(acl: Acl, principal: str, host: str) -> bool:
-    return acl.principal in (principal, ANY_USER) and acl.host in (host, ANY_HOST)
+    if acl.principal not in (principal, ANY_USER):
+        return False
+    return acl.host in (host, ANY_HOST) or _is_same_address(acl.host, host)
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    """IPv6 is written in more than one way: ::1 is 0:0:0:0:0:0:0:1, as rules for Kafka have it."""
+    if ":" not in one or ":" not in other:
+        return False
+    with suppress(ValueError):
+        return ip_address(one) == ip_address(other)
+    return False
 
 
 def _is_covered(allowed: Acl, denied: list[Acl]) -> bool:

@@ -68,7 +68,7 @@ def described_configs(
 
     Args:
         entries: all there are.
-        names: those asked for; None for all.
+        names: those asked for; none of them, or None, for all.
         synonyms: whether to say which value it would have where this one is taken away (KIP-226).
         documentation: whether to say what it means (KIP-569).
     """
@@ -80,7 +80,7 @@ def described_configs(
             "documentation": each.declared.about if documentation else None,
         }
         for each in entries
-        if names is None or each.declared.name in names
+        if not names or each.declared.name in names
     ]
 
 

@@ -76,11 +76,26 @@ async def resolved_listeners(
     found = []
     for number, (protocol, text) in enumerate(wanted):
         at = await resolve(parse_address(text, _EXAMPLE))
-        other = parse_address(told[number][1], _EXAMPLE) if told else None
+        other = _told(told[number][1]) if told else None
         listener = ListenerAt(protocol, at, other or Address(at.host, 0))
         _check(listener, config, insecure=insecure, is_told=other is not None)
         found.append(listener)
     return found
+
+
+def _told(text: str) -> Address:
+    """What clients are to connect to; names are for them to resolve."""
+    address = parse_address(text, _EXAMPLE)
+    try:
+        is_wildcard = address.is_wildcard
+    except ValueError:  # a name
+        return address
+    if is_wildcard:
+        raise ConfigError(
+            f"Advertised {text!r} is every address of a machine, and none that clients can connect "
+            "to: name the one by which they reach this machine."
+        )
+    return address
 
 
 def _split(text: str, default: Protocol) -> tuple[Protocol, str]:

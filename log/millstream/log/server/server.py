@@ -303,6 +303,13 @@ def _authorizer(broker: Broker, listeners: Sequence[Listener]) -> Authorizer | N
     if not any(each.at.asks(config) for each in listeners):
         return None
     names = [each.strip() for each in config.super_users.split(";") if each.strip()]
+    for each in names:
+        kind, colon, name = each.partition(":")
+        if not (kind and colon and name):
+            raise ConfigError(
+                f"super.users names {each!r}, which is no principal: write User:anna, several with "
+                "semicolons."
+            )
     authorizer = Authorizer(names, allow_if_no_acl=config.allow_everyone_if_no_acl_found)
     authorizer.set_acls(broker.security().acls)
     return authorizer

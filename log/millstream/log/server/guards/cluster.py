@@ -85,11 +85,12 @@ def _configs(operation: Operation, answered: str) -> Guard:
         kept = tuple(each for each, refused in pairs if not refused)
         answer = await handler.handle(request._replace(resources=kept), context)
         assert answer is not None
+        refusals: list[Fields] = []
         for each, refused in pairs:
             if refused:
                 failed = handler.failed(request._replace(resources=(each,)), refused)
-                answer = joined(answer, answered, failed[answered])
-        return answer
+                refusals += failed[answered]
+        return joined(answer, answered, refusals)
 
     return guard
 

@@ -64,10 +64,12 @@ async def _alter(request: Any, context: Context) -> Fields:
     store = context.broker.security()
     entries = [*request.deletions, *request.upsertions]
     times = Counter((each.name, each.mechanism) for each in entries)
+    by_user: dict[str, list[Any]] = {}
+    for each in entries:
+        by_user.setdefault(each.name, []).append(each)
     results = []
     changes: dict[tuple[str, str], Credential | None] = {}
-    for name in dict.fromkeys(each.name for each in entries):
-        mine = [each for each in entries if each.name == name]
+    for name, mine in by_user.items():
         try:
             if any(times[name, each.mechanism] > 1 for each in mine):
                 raise _DuplicateError(f"User {name}: one mechanism is named more than once.")

@@ -6,6 +6,7 @@ A change is on disk when it is answered, whatever time-out the request gives.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,12 +21,16 @@ from millstream.log.errors import (
     LogError,
     UnknownTopicError,
 )
+from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX
 from millstream.log.server.config_entries import created_configs, topic_entries
 from millstream.log.server.handler import NODE_ID, Context, Fields, Handler
 
 __all__ = ["HANDLERS"]
 
 _DEFAULT = -1  # partitions, replication factor: as the log has it
+_POLICY_VIOLATION = 44
+_PARTITIONS_MAX = 10_000
+"""Of the topics of one request to create some, as in Kafka."""
 
 
 async def answered(names: Fields, change: Callable[[], Awaitable[Fields]]) -> Fields:
@@ -46,11 +51,16 @@ def check_once(name: str, times: Mapping[str, int]) -> None:
 
 
 async def _create_topics(request: Any, context: Context) -> Fields:
+    problem = _too_many(request, context.broker.config.num_partitions)
+    if problem is not None:
+        refused = {"error_code": _POLICY_VIOLATION, "error_message": problem}
+        return {"topics": [{"name": each.name, **refused} for each in request.topics]}
     times = Counter(each.name for each in request.topics)
     answers = []
     for wanted in request.topics:
         if times[wanted.name] == 0:
             continue
+        await asyncio.sleep(0)  # one that is only checked waits for nothing: others are served
 
         async def create(wanted: Any = wanted) -> Fields:
             check_once(wanted.name, times)
@@ -59,6 +69,22 @@ async def _create_topics(request: Any, context: Context) -> Fields:
         answers.append(await answered({"name": wanted.name}, create))
         times[wanted.name] = 0  # one answer for each name
     return {"topics": answers}
+
+
+def _too_many(request: Any, default: int) -> str | None:
+    """An answer has every setting of every topic, and would be a hundred times its request. A topic
+    that alone asks for too many is refused alone."""
+    counts = [_partitions_asked(each, default) for each in request.topics]
+    asked = sum(each for each in counts if 0 < each <= PARTITIONS_PER_TOPIC_MAX)
+    if asked <= _PARTITIONS_MAX:
+        return None
+    return f"{asked} partitions in one request; it can be {_PARTITIONS_MAX}. Send several."
+
+
+def _partitions_asked(wanted: Any, default: int) -> int:
+    if wanted.assignments:
+        return len(wanted.assignments)
+    return default if wanted.num_partitions == _DEFAULT else int(wanted.num_partitions)
 
 
 async def _create_topic(wanted: Any, broker: Broker, validate_only: bool) -> Fields:
@@ -155,7 +181,12 @@ async def _delete_topics(request: Any, context: Context) -> Fields:
                 raise _UnknownTopicIdError(f"There is no topic of id {each.topic_id}.")
             check_once(name, times)
             topic = partitions.topic(name)
-            await context.broker.delete_topic(name)
+            try:
+                await context.broker.delete_topic(name, each.topic_id)
+            except UnknownTopicError as error:  # somebody else was faster
+                if each.topic_id is None:
+                    raise
+                raise _UnknownTopicIdError(str(error)) from error
             return {"topic_id": topic.topic_id}
 
         answers.append(await answered({"name": name, "topic_id": each.topic_id}, delete))
