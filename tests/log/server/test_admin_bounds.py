@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from log.server.test_access import TOPIC, Access, T, access
-from log.server.test_admin_handlers import CREATE, DELETE, DESCRIBE, new, uuid_of, with_broker
+from log.server.test_admin_handlers import (
+    ALTER,
+    CREATE,
+    DELETE,
+    DESCRIBE,
+    INCREMENTAL,
+    new,
+    resource,
+    uuid_of,
+    with_broker,
+)
 from millstream.log.broker.broker import Broker
 from millstream.log.security.acl import Operation
 from millstream.log.server.dispatch import apis, call_of
@@ -128,5 +138,35 @@ def test_an_id_does_not_delete_another_topic_of_its_name() -> None:
         await asyncio.gather(*others)
         assert broker.partitions.topic("b").partitions == 3
         assert [each.error_code for each in answer.responses] == [0, UNKNOWN_ID]
+
+    with_broker(body)
+
+
+def test_changes_of_settings_at_once_are_one_after_another() -> None:
+    async def body(broker: Broker) -> None:
+        await broker.create_topic("t", 1, {"cleanup.policy": ""})
+
+        def overrides() -> dict[str, str]:
+            return dict(broker.partitions.topic("t").overrides)
+
+        async def alter(key: int, version: int, **entry: Any) -> None:
+            answer = await ask(
+                broker, key, version, resources=[resource(TOPIC, "t", configs=[entry])]
+            )
+            assert [each.error_code for each in answer.responses] == [0]
+
+        append = {"name": "cleanup.policy", "config_operation": 2}
+        await asyncio.gather(
+            alter(INCREMENTAL, 1, **append, value="compact"),
+            alter(INCREMENTAL, 1, **append, value="delete"),
+        )
+        assert sorted(overrides()["cleanup.policy"].split(",")) == ["compact", "delete"]
+        await alter(INCREMENTAL, 1, **append, value="delete")  # it is in the list
+        assert sorted(overrides()["cleanup.policy"].split(",")) == ["compact", "delete"]
+        await asyncio.gather(
+            alter(ALTER, 2, name="retention.ms", value="5"),
+            alter(ALTER, 2, name="segment.ms", value="7"),
+        )
+        assert overrides() in ({"retention.ms": "5"}, {"segment.ms": "7"})
 
     with_broker(body)

@@ -43,7 +43,7 @@ from .offset_coordinator import OffsetCoordinator
 from .partitions import Partitions
 from .producer_ids import ProducerIds
 from .to_the_end import in_background, stopped, to_the_end
-from .topics import Topic
+from .topics import Topic, TopicChange
 from .txn_coordinator import TransactionCoordinator
 from .txn_records import BY_PRODUCER
 
@@ -248,7 +248,7 @@ class Broker:
     async def alter_topic(
         self,
         name: str,
-        config: Mapping[str, SettingValue | None] | None = None,
+        config: TopicChange | Callable[[Topic], TopicChange] | None = None,
         partitions: int | None = None,
     ) -> Topic:
         """Change a topic's settings or add partitions; see `Log.alter_topic`."""

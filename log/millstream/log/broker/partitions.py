@@ -26,7 +26,7 @@ from .disk_threads import DiskThreads
 from .fetching import Room, fetch
 from .flusher import Flusher
 from .to_the_end import to_the_end
-from .topics import Topic, new_topic
+from .topics import Topic, TopicChange, new_topic
 from .waiting import WaitingFetches
 
 if TYPE_CHECKING:
@@ -125,15 +125,16 @@ class Partitions:
     async def alter_topic(
         self,
         name: str,
-        config: Mapping[str, SettingValue | None] | None = None,
+        config: TopicChange | Callable[[Topic], TopicChange] | None = None,
         partitions: int | None = None,
     ) -> Topic:
-        """Change settings or add partitions; see `Log.alter_topic`."""
+        """Change settings or add partitions; see `Log.alter_topic`. What to change may depend on
+        the topic as it is when the changes before this one are done."""
         self._check_open()
         async with self._changing:
             self._check_open()
             before = self._catalog.topics.get(name)
-            topic = before.altered(config, partitions)
+            topic = before.altered(config(before) if callable(config) else config, partitions)
             await to_the_end(self._alter(before, topic))
         return topic
 

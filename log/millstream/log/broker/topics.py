@@ -36,9 +36,13 @@ from millstream.log.limits import PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_LENGTH_MA
 from millstream.log.record import TopicDescription, TopicPartition
 from millstream.log.settings import SettingValue
 
-__all__ = ["Topic", "TopicTable", "new_topic"]
+__all__ = ["Topic", "TopicChange", "TopicTable", "new_topic"]
 
 _VERSION = 1
+
+
+TopicChange = Mapping[str, SettingValue | None]
+"""Settings of a topic to set; None: the default again."""
 
 
 class Topic(NamedTuple):
@@ -70,9 +74,7 @@ class Topic(NamedTuple):
             dict(self.overrides),
         )
 
-    def altered(
-        self, config: Mapping[str, SettingValue | None] | None, partitions: int | None
-    ) -> Topic:
+    def altered(self, config: TopicChange | None, partitions: int | None) -> Topic:
         """The topic with some settings changed (None: the default again) and more partitions.
 
         Raises:

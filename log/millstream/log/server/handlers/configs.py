@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from millstream.log.broker.topics import Topic
+from millstream.log.broker.topics import Topic, TopicChange
 from millstream.log.config import TopicConfig
 from millstream.log.errors import ConfigError, InvalidRequestError, LogError
 from millstream.log.server.config_entries import (
@@ -28,9 +28,6 @@ __all__ = ["HANDLERS"]
 _TOPIC = 2
 _BROKER = 4
 _SET, _DELETE, _APPEND, _SUBTRACT = range(4)
-
-Change = Mapping[str, str | None]
-"""Settings of a topic to set; None: to take away."""
 
 
 # DescribeConfigs
@@ -105,7 +102,9 @@ async def _incremental_alter_configs(request: Any, context: Context) -> Fields:
     return await _alter(request, context, _changed)
 
 
-async def _alter(request: Any, context: Context, change: Callable[[Topic, Any], Change]) -> Fields:
+async def _alter(
+    request: Any, context: Context, change: Callable[[Topic, Any], TopicChange]
+) -> Fields:
     times = Counter((each.resource_type, each.resource_name) for each in request.resources)
     answers = []
     for resource in request.resources:
@@ -122,7 +121,7 @@ async def _alter(request: Any, context: Context, change: Callable[[Topic, Any], 
 def _alter_one(
     resource: Any,
     context: Context,
-    change: Callable[[Topic, Any], Change],
+    change: Callable[[Topic, Any], TopicChange],
     validate_only: bool,
 ) -> Awaitable[object]:
     if resource.resource_type != _TOPIC:
@@ -135,8 +134,11 @@ def _alter_one(
         if count > 1:
             raise InvalidRequestError(f"{name} is altered {count} times; alter it once.")
     topic = context.broker.partitions.topic(resource.resource_name)
-    config = change(topic, resource.configs)
-    topic.altered(config, None)
+
+    def config(current: Topic) -> TopicChange:
+        return change(current, resource.configs)
+
+    topic.altered(config(topic), None)
     return _nothing() if validate_only else context.broker.alter_topic(topic.name, config)
 
 
@@ -144,13 +146,13 @@ async def _nothing() -> None:
     """A change that is only validated."""
 
 
-def _replaced(topic: Topic, configs: Any) -> Change:
+def _replaced(topic: Topic, configs: Any) -> TopicChange:
     """AlterConfigs: what it does not name has its default again."""
     defaults: dict[str, str | None] = dict.fromkeys(topic.overrides)
     return defaults | {each.name: _given(topic, each) for each in configs}
 
 
-def _changed(topic: Topic, configs: Any) -> Change:
+def _changed(topic: Topic, configs: Any) -> TopicChange:
     """IncrementalAlterConfigs: what it does not name stays."""
     return {
         each.name: None if each.config_operation == _DELETE else _operated(topic, each)
@@ -170,10 +172,10 @@ def _operated(topic: Topic, entry: Any) -> str:
             f"Topic {topic.name}: {entry.name} is no list, so nothing can be appended or "
             f"subtracted; these are: {', '.join(sorted(lists))}."
         )
-    before = topic.config.to_strings()[entry.name].split(",")
+    before = [each for each in topic.config.to_strings()[entry.name].split(",") if each]
     items = [each.strip() for each in value.split(",")]
     if entry.config_operation == _APPEND:
-        return ",".join([*before, *items])
+        return ",".join(dict.fromkeys([*before, *items]))
     return ",".join(each for each in before if each not in items)
 
 
