@@ -70,6 +70,22 @@ def test_a_group_with_members(tools: Tools) -> None:
     until(lambda: ["jmembers", "Empty"] in tools.rows(GROUPS, "--list", "--state"))
 
 
+def test_a_pattern_of_the_client_finds_nothing_yet(tools: Tools) -> None:
+    """It joins with an empty list of topics, and waits in the group."""
+    settings = ("--command-property", "metadata.max.age.ms=500", *PROTOCOL)
+    arguments = ("--include", "jlater-.*", "--group", "jlater", "--from-beginning", *settings)
+    command = tools.java.command(READ, *arguments, *tools.server)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
+        try:
+            until(lambda: ["jlater", "Stable"] in tools.rows(GROUPS, "--list", "--state"))
+            tools(TOPICS, "--create", "--topic", "jlater-1")
+            tools.write("jlater-1", "1\n")
+            assert consumer.stdout is not None
+            assert consumer.stdout.readline() == "1\n"
+        finally:
+            consumer.terminate()
+
+
 def test_kafka_reads_what_is_kept_of_a_group(java: Java, tmp_path: Path) -> None:
     with ServedLog(tmp_path / "log", {"offsets.topic.num.partitions": 1}) as served:
         tools = Tools(java, served.address)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -80,6 +82,20 @@ def test_what_members_say_is_bounded() -> None:
         await groups.sync_group(*who, {joined.member_id: most})
 
     with_log(body)
+
+
+def test_ids_that_nobody_uses_cost_little() -> None:
+    """A client may ask for one after the other, and each is kept until its session is over."""
+
+    async def body(log: EmbeddedLog) -> None:
+        groups = log._broker.groups
+        began = time.process_time()
+        for _ in range(20_000):
+            with suppress(MemberIdRequiredError):
+                await groups.join_group("g", request(), require_known_member_id=True)
+        assert time.process_time() - began < 2
+
+    with_log(body, clock=FakeClock())
 
 
 def test_a_member_of_no_group_makes_none() -> None:

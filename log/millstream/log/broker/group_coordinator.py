@@ -155,8 +155,9 @@ class GroupCoordinator:
             self._write_group(group)
 
     def _expect(self, group: Group, request: JoinRequest) -> MemberIdRequiredError:
-        group.expect(request.member_id, self._clock.monotonic_ms() + request.session_timeout_ms)
-        self._deliver(group)
+        deadline_ms = self._clock.monotonic_ms() + request.session_timeout_ms
+        group.expect(request.member_id, deadline_ms)
+        self._on_deadline(deadline_ms)
         return MemberIdRequiredError(
             f"Group {group.name}: the new member is {request.member_id}. Join again with this id.",
             request.member_id,
@@ -366,8 +367,7 @@ class GroupCoordinator:
         for member_id in group.members_to_call():
             if member_id in self._on_rebalance:
                 self._on_rebalance[member_id]()
-        deadline_ms = group.next_deadline_ms()
-        if deadline_ms is not None:
+        if (deadline_ms := group.next_deadline_ms()) is not None:
             self._on_deadline(deadline_ms)
         if self._states.get(group.name) is not group.state:
             self._state_changed(group)
