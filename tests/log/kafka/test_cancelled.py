@@ -249,3 +249,22 @@ def test_a_log_is_closed_whole_though_a_listener_fails(url: str, topic: str) -> 
         assert await other.end_offsets([t0]) == {t0: 11}
 
     on_log(url, body)
+
+
+@pytest.mark.parametrize("where", ["in this process", "over the network"])
+@pytest.mark.parametrize("group", [None, "g"])
+def test_a_consumer_that_is_closed_while_another_task_polls(
+    request: pytest.FixtureRequest, topic: str, where: str, group: str | None
+) -> None:
+    async def body(log: Log) -> None:
+        await fill(log, topic)
+        async with log.consumer(topic, group=group and topic) as consumer:
+            await records(consumer, 10)
+            polling = asyncio.create_task(consumer.poll(50_000))
+            await asyncio.sleep(0)
+            await consumer.close()
+            with pytest.raises(LogClosedError):
+                await polling
+
+    url = "memory:" if where == "in this process" else request.getfixturevalue("url")
+    on_log(url, body, within_s=20)
