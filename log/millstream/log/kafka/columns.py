@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter, methodcaller
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Message
 
 from millstream.log.record import Headers, RecordBatch, TopicPartition
 
-__all__ = ["Messages", "sorted_out"]
+__all__ = ["Messages", "gone_back", "sorted_out"]
 
 _ERROR = methodcaller("error")
 _PLACE = methodcaller("topic"), methodcaller("partition")
@@ -47,6 +47,15 @@ def sorted_out(messages: Sequence[Message]) -> Messages:
         for place, run in groupby(zip(places, records, strict=True), key=itemgetter(0))
     ]
     return Messages(batches, ends, errors)
+
+
+def gone_back(
+    batches: Sequence[RecordBatch], positions: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Partitions of which records come that are before these positions, and what comes next."""
+    places = [(TopicPartition(each.topic, each.partition), each) for each in batches]
+    gone = {tp for tp, each in places if each.offsets[0] < positions.get(tp, 0)}
+    return {tp: each.next_offset for tp, each in places if tp in gone}
 
 
 def _batch(place: TopicPartition, records: list[Message]) -> RecordBatch:

@@ -37,6 +37,7 @@ class ConsumerCalls:
         self._events: asyncio.Queue[Rebalance | None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fetching: asyncio.Future[Fetched] | None = None
+        self._waiting = 0
 
     async def fetch(
         self, timeout_s: float, paused: Collection[TopicPartition], limit: int
@@ -79,10 +80,20 @@ class ConsumerCalls:
         return call
 
     async def _done(self, call: asyncio.Future[Any]) -> None:
-        while not call.done() or not self._events.empty():
-            change = await self._events.get()
-            if change is not None:
-                try:
-                    await self._on_rebalance(change)
-                finally:
-                    self._thread.post(change.end)
+        """Wait for a call, and have listeners hear meanwhile. One event wakes one who waits: the
+        owner may close the consumer while a task of it polls."""
+        self._waiting += 1
+        try:
+            while not call.done() or not self._events.empty():
+                await self._hear(await self._events.get())
+        finally:
+            self._waiting -= 1
+            if self._waiting:
+                self._events.put_nowait(None)
+
+    async def _hear(self, change: Rebalance | None) -> None:
+        if change is not None:
+            try:
+                await self._on_rebalance(change)
+            finally:
+                self._thread.post(change.end)

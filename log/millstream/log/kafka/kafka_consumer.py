@@ -160,6 +160,7 @@ class KafkaConsumer:
             if self._records.has_some:
                 return
         while True:
+            self._check_open()  # still
             await self._fetch(max(0.0, end - loop.time()), _RECORDS_AT_ONCE)
             if self._records.has_some or loop.time() >= end:
                 return
@@ -289,9 +290,8 @@ class KafkaConsumer:
     ) -> None:
         """Read these topics from now on, shared with the group's other members."""
         self._check_open()
-        selection = TopicSelection(topics, pattern, self._group, self._max_age_ms)
+        self._selection = TopicSelection(topics, pattern, self._group, self._max_age_ms)
         self._listeners = _Listeners(on_assigned, on_revoked, on_lost)
-        self._selection = selection
 
     async def _select(self, selection: TopicSelection) -> None:
         """Have librdkafka read what is meant now, if that is something new."""

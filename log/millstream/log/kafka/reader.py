@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ from millstream.log.record import (
     TopicPartition,
 )
 
-from .columns import sorted_out
+from .columns import gone_back, sorted_out
 from .errors import error_of, raised_as_ours
 from .group_metadata import group_metadata_from
 from .own_thread import OwnThread
@@ -89,6 +90,7 @@ class Reader:
         self._subscribed: list[str] | None = None
         self._is_closing = self._is_hurried = False
         self._seeks = 0
+        self._known: tuple[int, dict[TopicPartition, int]] = 0, {}  # how many seeks; positions
 
     def hurry(self, *, is_hurried: bool = True) -> None:
         """From any thread: have fetches stop waiting, or wait again."""
@@ -125,9 +127,16 @@ class Reader:
         errors = [each for each in map(self._error, found.errors) if each is not None]
         errors += self._failures
         self._failures = [] if self._fatal is None else [self._fatal]
+        seeks, known = self._known
+        if seeks == self._seeks:
+            for tp, at in gone_back(found.batches, known).items():
+                found.ends.pop(tp, None)
+                with suppress(KafkaException):  # then it is told with the next records
+                    consumer.seek(Place(*tp, at))  # librdkafka's position does not go back
         positions = self._positions(consumer)
         for tp, end in found.ends.items():  # behind batches that compaction has left empty, too
             positions[tp] = max(end, positions.get(tp, end))
+        self._known = self._seeks, positions
         return Fetched(found.batches, positions, errors, self._seeks, self._member())
 
     def _positions(self, consumer: LibrdkafkaConsumer) -> dict[TopicPartition, int]:
