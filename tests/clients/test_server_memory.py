@@ -270,14 +270,14 @@ def test_a_client_that_goes_gives_back_what_it_held() -> None:
 
 def test_answers_that_never_could_be_sent_are_given_back() -> None:
     """Requests that ended together, of a client that takes nothing and goes."""
-    empty = [{"index": number, "records": None} for number in range(1500)]
+    empty = [{"index": number, "records": None} for number in range(4000)]
     data = [{"name": "t" * 240, "partition_data": empty}]
     frame = request_frame(PRODUCE, 9, acks=-1, timeout=SECOND, topic_data=data)
 
     async def test(_log: EmbeddedLog, server: Server) -> None:
         async with Narrow(server.address) as client:
             client.writer.transport.pause_reading()
-            client.writer.write((struct.pack(">i", len(frame)) + frame) * 12)  # in one read
+            client.writer.write((struct.pack(">i", len(frame)) + frame) * 12)  # a few in one read
             while not server.stats().response_bytes or server.stats().running:
                 await asyncio.sleep(0.001)
 
