@@ -24,7 +24,7 @@ from shared.hostile import memory_bytes
 from shared.serve_command import serving
 from shared.wire_client import WireClient
 
-PRODUCE, FETCH, METADATA, CREATE_TOPICS = 0, 1, 3, 19
+PRODUCE, FETCH, METADATA, JOIN, CREATE_TOPICS = 0, 1, 3, 11, 19
 MIB = 1 << 20
 LIMIT_BYTES = 32 * MIB
 SECOND = dt.timedelta(seconds=1)
@@ -270,18 +270,54 @@ def test_a_client_that_goes_gives_back_what_it_held() -> None:
 
 def test_answers_that_never_could_be_sent_are_given_back() -> None:
     """Requests that ended together, of a client that takes nothing and goes."""
-    empty = [{"index": number, "records": None} for number in range(1500)]
+    empty = [{"index": number, "records": None} for number in range(4000)]
     data = [{"name": "t" * 240, "partition_data": empty}]
     frame = request_frame(PRODUCE, 9, acks=-1, timeout=SECOND, topic_data=data)
 
     async def test(_log: EmbeddedLog, server: Server) -> None:
         async with Narrow(server.address) as client:
             client.writer.transport.pause_reading()
-            client.writer.write((struct.pack(">i", len(frame)) + frame) * 12)  # in one read
+            client.writer.write((struct.pack(">i", len(frame)) + frame) * 12)  # a few in one read
             while not server.stats().response_bytes or server.stats().running:
                 await asyncio.sleep(0.001)
 
     served(test)
+
+
+def join_frame(member_id: str, metadata: bytes) -> bytes:
+    return request_frame(
+        JOIN, 3, group_id="g", member_id=member_id, session_timeout=300 * SECOND,
+        rebalance_timeout=300 * SECOND, protocol_type="consumer",
+        protocols=[{"name": "range", "metadata": metadata}],
+    )  # fmt: skip
+
+
+def test_who_waits_for_other_members_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a request larger than all room, for as long as it likes; its client may go, too."""
+    monkeypatch.setattr(server_module, "GRACE_S", 0.2)
+
+    async def honest(server: Server) -> None:
+        async with WireClient(server.address) as client:
+            client.send(produce_frame(batch_of(VALUE)))
+            await asyncio.wait_for(produced(client), 10)
+
+    async def test(_log: EmbeddedLog, server: Server) -> None:
+        async with WireClient(server.address) as first:
+            first.send(join_frame("", b""))
+            assert await first.frame() is not None
+            async with WireClient(server.address) as waits:
+                waits.send(join_frame("", bytes(3 * MIB)))
+                while not server.stats().running:
+                    await asyncio.sleep(0.001)
+                await honest(server)
+                assert server.stats().running == 1
+                end = waits.writer.get_extra_info("socket")
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            while server.stats().connections > 1:  # reset, not half-closed
+                await asyncio.sleep(0.001)
+            await honest(server)
+
+    served(test, queued_max_request_bytes=str(2 * MIB), group_initial_rebalance_delay_ms="0")
 
 
 @pytest.mark.parametrize("what", ["requests", "responses"])

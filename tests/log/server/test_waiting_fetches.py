@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import uuid
+from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from millstream.log import open_log
 from millstream.log.broker.broker import Broker
@@ -14,8 +18,10 @@ from millstream.log.clock import SystemClock
 from millstream.log.config import BrokerConfig
 from millstream.log.format.codec import encode_batch
 from millstream.log.record import TopicPartition
+from millstream.log.server.dispatch import call_of, respond
+from millstream.log.server.handler import Context, Identity, Peer
 from millstream.log.storage.memory_files import MemoryFiles
-from shared.asking import ask
+from shared.asking import ask, request_frame, response_of
 
 FETCH = 1
 MIB = 1 << 20
@@ -137,3 +143,33 @@ def test_what_is_not_committed_is_not_counted() -> None:
                     assert 2000 < (await sizes(waiting[1]))[0] < 3000
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize(("version", "code"), [(12, 0), (13, 100), (18, 100)])
+def test_an_id_never_means_the_topic_that_came_after_it(version: int, code: int) -> None:
+    """Though the fetch waited for room while its topic was deleted and made again."""
+
+    async def test(broker: Broker) -> None:
+        topic_id = broker.partitions.topic("t").topic_id
+        head = {"topic": "t", "topic_id": uuid.UUID(bytes=urlsafe_b64decode(topic_id + "=="))}
+        one = {"partition": 0, "partition_max_bytes": MIB, "current_leader_epoch": -1}
+        frame = request_frame(
+            FETCH, version, session_id=0, min_bytes=1, max_bytes=MIB,
+            topics=[head | {"partitions": [one]}],
+        )  # fmt: skip
+
+        async def room() -> int:
+            await broker.delete_topic("t")
+            await broker.create_topic("t", 1)
+            broker.append(T0, SMALL)
+            return MIB
+
+        identity = Identity("cluster", "localhost", 9092)
+        context = Context(broker, identity, Peer("test"), "tests", FETCH, version, room)
+        buffers = await respond(call_of(frame), context)
+        assert buffers is not None
+        (topic,) = response_of(FETCH, version, b"".join(buffers)[4:]).responses
+        (found,) = topic.partitions
+        assert (found.error_code, len(found.records)) == (code, 0 if code else len(SMALL))
+
+    broker_test(test)

@@ -166,8 +166,8 @@ class Connection(asyncio.Protocol):
             self._muted.cancel()
         self._next = None
         self._outbox.clear()
-        running_bytes = sum(each.call.size_bytes for each in self._running)
-        self._inbox.close(len(self._running), running_bytes)
+        held = [each.call.size_bytes for each in self._running if not each.call.handler.waits]
+        self._inbox.close(len(held), sum(held))
         self._cancel_reads()
         self._server.forget(self)
         self._advance()  # what has ended and could not be sent is given back
@@ -265,7 +265,9 @@ class Connection(asyncio.Protocol):
         task = self._loop.create_task(self._responded(call, context))
         self._running.append(_Running(call, task))
         self._server.began(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _task: self._advance())
+        if call.handler.waits:
+            self._inbox.answered(call.size_bytes)  # others would wait as long as it likes
         return True
 
     async def _responded(self, call: Call, context: Context) -> Buffers | None:
@@ -305,12 +307,10 @@ class Connection(asyncio.Protocol):
         self.since = self._loop.time()
         self._advance()
 
-    def _ended(self, _task: asyncio.Task[Buffers | None]) -> None:
-        self._advance()
-
     def _answer(self, done: _Running) -> None:
         call, task = done
-        self._inbox.answered(call.size_bytes)
+        if not call.handler.waits:
+            self._inbox.answered(call.size_bytes)
         if task.cancelled():
             self._transport.close()
             return

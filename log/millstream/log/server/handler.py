@@ -137,7 +137,8 @@ class Handler(NamedTuple):
 
     `versions` are those that are answered. `advertised_from` is told to clients instead of their
     beginning. `handle` answers None where the protocol has no response. `failed` makes the fields
-    of an answer from the request and Kafka's number of an error.
+    of an answer from the request and Kafka's number of an error. One that `waits` does so for other
+    clients, as long as its own likes: nobody has to wait for the memory of its request meanwhile.
     """
 
     versions: range
@@ -146,3 +147,4 @@ class Handler(NamedTuple):
     advertised_from: int | None = None
     overlaps: bool = False
     ends_with_client: bool = False
+    waits: bool = False

@@ -1,10 +1,11 @@
 """What the requests and the responses of all connections together may take.
 
-Requests: bytes are counted as they come and given back when a request is answered. When there is
-no more room, a connection amid a request is not read from: it waits for its turn, in order. Whoever
-has it may read the rest of its request; one for which there will never be room has its turn alone,
-so the bound may be exceeded by one request, and by what one read brings of each connection (256
-KiB). Small requests of others, which come in one read, are answered meanwhile.
+Requests: bytes are counted as they come and given back when a request is answered, or begins to
+wait for other clients. When there is no more room, a connection amid a request is not read from: it
+waits for its turn, in order. Whoever has it may read the rest of its request; one for which there
+will never be room has its turn alone, so the bound may be exceeded by one request, and by what one
+read brings of each connection (256 KiB). Small requests of others, which come in one read, are
+answered meanwhile.
 
 Responses: what is read to be sent is counted until a client has taken it. A fetch waits for its
 turn before it reads, and then reads a part of what is free, so that one who takes slowly leaves

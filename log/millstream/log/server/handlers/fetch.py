@@ -58,6 +58,10 @@ async def _fetch(request: Any, context: Context) -> Fields:
         size_bytes_max=min(max(request.max_bytes, 0), context.broker.config.fetch_max_bytes),
         room=context.room,
     )
+    # Once more: meanwhile an id may have lost its topic, and the name have gone to another.
+    names = [
+        name and _name(topic, context) for name, topic in zip(names, request.topics, strict=True)
+    ]
     return {
         "responses": [
             {

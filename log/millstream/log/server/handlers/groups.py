@@ -173,8 +173,8 @@ def _leave(
 
 
 HANDLERS = {
-    11: Handler(range(10), _join_group, failed=_join_failed),
+    11: Handler(range(10), _join_group, failed=_join_failed, waits=True),
     12: Handler(range(5), _heartbeat),
     13: Handler(range(6), _leave_group),
-    14: Handler(range(6), _sync_group),
+    14: Handler(range(6), _sync_group, waits=True),
 }
