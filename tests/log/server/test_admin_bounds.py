@@ -142,6 +142,36 @@ def test_an_id_does_not_delete_another_topic_of_its_name() -> None:
     with_broker(body)
 
 
+def test_a_topic_that_is_deleted_amid_metadata_is_not_made_again() -> None:
+    """By who may describe it, and make others."""
+
+    async def test(it: Access) -> None:
+        made = [
+            (right, TOPIC, f"t{n}")
+            for right in (Operation.CREATE, Operation.DESCRIBE)
+            for n in range(2)
+        ]
+        it.allow((Operation.DESCRIBE, TOPIC, "mine"), *made)
+        deletions: list[asyncio.Task[None]] = []
+
+        def delete() -> None:
+            if not deletions:
+                deletions.append(asyncio.ensure_future(it.broker.delete_topic("mine")))
+
+        it.broker.partitions.on_topics_changed.add(delete)
+        names = [{"name": name} for name in ("t0", "t1", "mine")]
+        answer = await it.ask(3, 9, topics=names, allow_auto_topic_creation=True)
+        await asyncio.gather(*deletions)
+        assert {each.name: each.error_code for each in answer.topics} == {
+            "t0": 0,
+            "t1": 0,
+            "mine": 3,
+        }
+        assert not it.broker.partitions.has_topic("mine")
+
+    access(test)
+
+
 def test_changes_of_settings_at_once_are_one_after_another() -> None:
     async def body(broker: Broker) -> None:
         await broker.create_topic("t", 1, {"cleanup.policy": ""})

@@ -80,6 +80,10 @@ class Partitions:
         """Names of all topics, sorted."""
         return sorted(topic.name for topic in self._catalog.topics)
 
+    def has_topic(self, name: str) -> bool:
+        """Whether there is a topic of this name."""
+        return name in self._catalog.topics
+
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopicError that says how to create it."""
         self._check_open()

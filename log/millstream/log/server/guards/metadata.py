@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from millstream.log.config import INTERNAL_TOPICS
-from millstream.log.errors import UnknownTopicError
 from millstream.log.security.acl import CLUSTER_NAME, Operation, Resource
 from millstream.log.server.handler import Context, Fields, Handler
 
@@ -52,19 +51,11 @@ def _may_ask(topic: Any, request: Any, context: Context) -> bool:
     if not is_named_allowed(topic, context, Operation.DESCRIBE):
         return False
     creates = request.allow_auto_topic_creation and context.broker.config.auto_create_topics_enable
-    if not creates or not topic.name or _is_there(context, topic.name):
+    if not creates or not topic.name or context.broker.partitions.has_topic(topic.name):
         return True
     return context.allows(Operation.CREATE, Resource.CLUSTER, CLUSTER_NAME) or context.allows(
         Operation.CREATE, Resource.TOPIC, topic.name
     )
-
-
-def _is_there(context: Context, name: str) -> bool:
-    try:
-        context.broker.partitions.topic(name)
-    except UnknownTopicError:
-        return False
-    return True
 
 
 def _refusal(topic: Any, context: Context) -> Fields:

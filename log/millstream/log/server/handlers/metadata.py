@@ -30,7 +30,9 @@ async def _metadata(request: Any, context: Context) -> Fields:
         topics = [_described(partitions.topic(name)) for name in partitions.topics()]
     else:
         once = dict.fromkeys(_meant(each, context.version) for each in wanted)  # answers are long
-        topics = [await _topic(*each, request, context) for each in once]
+        # What goes while others are made is not made again: who asks need not be allowed to.
+        missing = {name for name, _ in once if name and not partitions.has_topic(name)}
+        topics = [await _topic(*each, each[0] in missing, request, context) for each in once]
     if request.include_topic_authorized_operations:
         for each in topics:
             each["topic_authorized_operations"] = TOPIC_OPERATIONS
@@ -52,7 +54,7 @@ def _meant(wanted: Any, version: int) -> tuple[str | None, str | None]:
 
 
 async def _topic(
-    name: str | None, topic_id: str | None, request: Any, context: Context
+    name: str | None, topic_id: str | None, is_missing: bool, request: Any, context: Context
 ) -> dict[str, Any]:
     partitions = context.broker.partitions
     if name is None:
@@ -65,7 +67,7 @@ async def _topic(
             }
         return _described(found)
     try:
-        return _described(await _named(name, request, context))
+        return _described(await _named(name, is_missing, request, context))
     except LogError as error:
         return {
             "error_code": error.kafka_code,
@@ -74,14 +76,14 @@ async def _topic(
         }
 
 
-async def _named(name: str, request: Any, context: Context) -> Topic:
+async def _named(name: str, is_missing: bool, request: Any, context: Context) -> Topic:
     """The topic, created now where that is wished and allowed."""
     partitions, config = context.broker.partitions, context.broker.config
     try:
         return partitions.topic(name)
     except UnknownTopicError:
         allowed = request.allow_auto_topic_creation and config.auto_create_topics_enable
-        if name in INTERNAL_TOPICS or not allowed:
+        if name in INTERNAL_TOPICS or not allowed or not is_missing:
             check_topic_name(name)
             raise
     return await partitions.create_topic(name, config.num_partitions, exist_ok=True)
