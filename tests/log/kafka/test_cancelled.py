@@ -268,3 +268,23 @@ def test_a_consumer_that_is_closed_while_another_task_polls(
 
     url = "memory:" if where == "in this process" else request.getfixturevalue("url")
     on_log(url, body, within_s=20)
+
+
+@pytest.mark.parametrize("buffer_bytes", [1 << 16, 1 << 25])
+def test_a_producer_that_is_closed_while_another_task_sends(
+    url: str, topic: str, buffer_bytes: int
+) -> None:
+    """Who sends hears that not all was handed over."""
+
+    async def body(log: Log) -> None:
+        await fill(log, topic)
+        producer = log.producer(config={"buffer.memory": buffer_bytes})
+        await producer.send(topic, b"first")
+        sending = asyncio.create_task(producer.send_batch(topic, [bytes(50)] * 20_000))
+        while not producer.buffered_records:
+            await asyncio.sleep(0)
+        await producer.close()
+        with pytest.raises(LogClosedError):
+            await sending
+
+    on_log(url, body, within_s=20)

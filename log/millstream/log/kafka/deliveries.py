@@ -108,10 +108,11 @@ class Deliveries:
             raise failure
 
     def stop(self) -> None:
-        """End the thread, and wait for it; not to be called by the event loop."""
+        """End the thread, and wait for it; not to be called by the event loop. Waiters go on."""
         self._stopped = True
         self._expected.set()
         self._thread.join()
+        self.tell()
 
     def _poll(self) -> None:
         while not self._stopped:

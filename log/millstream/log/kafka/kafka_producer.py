@@ -247,6 +247,7 @@ class KafkaProducer:
                 full_until = None
             if at < len(rows):
                 await asyncio.sleep(0)
+                self._check_open()  # still
 
     async def _wait_for_room(self, deliveries: Deliveries, until: float | None) -> float:
         """Raises BufferFullError when the buffer stayed full for max.block.ms."""
