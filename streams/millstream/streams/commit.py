@@ -68,7 +68,7 @@ async def commit(
     places = [entry.changelog.partition for entry in stores if entry.changelog is not None]
     ends = await _ends_before(journal, places) if journal.is_shared else {}
     if journal.is_transactional:
-        await producer.send_offsets(offsets, group=journal.consumer.group_metadata())
+        await producer.send_offsets(offsets, group=journal.member())
         await producer.commit_transaction()
         journal.ended()
     else:

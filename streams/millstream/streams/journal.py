@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from millstream.log.errors import LogError
+from millstream.log.errors import LogError, UnknownMemberError
 from millstream.log.interface import Consumer, Log, Producer
+from millstream.log.record import ConsumerGroupMetadata
 
 __all__ = ["Journal"]
 
@@ -61,6 +62,17 @@ class Journal:
         if self.is_transactional and not self._in_transaction:
             await self.producer.begin_transaction()
             self._in_transaction = True
+
+    def member(self) -> ConsumerGroupMetadata:
+        """Who commits.
+
+        Raises:
+            UnknownMemberError: nobody, whom the group would not check; others may have the work.
+        """
+        member = self.consumer.group_metadata()
+        if self.is_shared and member.generation < 0:
+            raise UnknownMemberError(f"Group {member.group}: this worker is no member of it yet.")
+        return member
 
     def ended(self) -> None:
         """The transaction was committed."""

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from millstream.log import Log, open_log
+from millstream.log.kafka.kafka_consumer import KafkaConsumer
 from millstream.log.kafka.kafka_producer import KafkaProducer
 from millstream.log.open import open_log_on
 from millstream.log.storage.memory_files import MemoryFiles
 from millstream.streams import App
+from millstream.streams.journal import Journal
 from millstream.streams.run_context import RunContext
 from millstream.streams.worker import Worker
 from shared.running import feed, last_integers, records
@@ -217,3 +219,40 @@ def test_it_is_told_to_stop_when_it_cannot_commit_any_more(
                 await counted(log, 1)
 
     asyncio.run(main())
+
+
+def test_a_worker_that_does_not_know_who_it_is_commits_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As when the group has put it out before it hears of its first partitions: what nobody commits
+    the group does not check."""
+    monkeypatch.chdir(tmp_path)
+    generations: list[int] = []
+    begun_again: list[Journal] = []
+    know, send, reset = KafkaConsumer._know, KafkaProducer.send_offsets, Journal.reset
+
+    def know_later(self: KafkaConsumer, member: Any) -> None:
+        if begun_again:
+            know(self, member)
+
+    async def noted(self: KafkaProducer, offsets: Any, *, group: Any) -> None:
+        generations.append(group.generation)
+        await send(self, offsets, group=group)
+
+    async def begin_again(self: Journal) -> None:
+        begun_again.append(self)
+        await reset(self)
+
+    monkeypatch.setattr(KafkaConsumer, "_know", know_later)
+    monkeypatch.setattr(KafkaProducer, "send_offsets", noted)
+    monkeypatch.setattr(Journal, "reset", begin_again)
+
+    async def main() -> None:
+        async with served() as (log, remote):
+            await write(log)
+            async with running(Worker(RunContext.of(counter(), remote))):
+                await counted(log, 1)
+
+    asyncio.run(main())
+    assert min(generations) > 0
+    assert len(begun_again) == 1

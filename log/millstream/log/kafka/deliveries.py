@@ -108,7 +108,7 @@ class Deliveries:
             raise failure
 
     def stop(self) -> None:
-        """End the thread and wait for it; not to be called by the event loop. Who waits goes on."""
+        """End the thread, and wait for it; not to be called by the event loop. Waiters go on."""
         self._stopped = True
         self._expected.set()
         self._thread.join()

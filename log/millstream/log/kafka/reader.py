@@ -133,6 +133,7 @@ class Reader:
                 found.ends.pop(tp, None)
                 with suppress(KafkaException):  # then it is told with the next records
                     consumer.seek(Place(*tp, at))  # librdkafka's position does not go back
+                    self._starts[tp] = at
         positions = self._positions(consumer)
         for tp, end in found.ends.items():  # behind batches that compaction has left empty, too
             positions[tp] = max(end, positions.get(tp, end))
