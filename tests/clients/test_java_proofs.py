@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from shared.kafka_jars import Java
 from shared.served_log import ServedLog
@@ -165,12 +165,14 @@ def test_transactional_copiers(java: Java, served: ServedLog) -> None:
     way, one copier killed, and the server killed and started again."""
     create(java, served, "copied-in")
     create(java, served, "copied-out")
-    produced(java, served, "copied-in", 4000)
-    by_partition = committed(served, "copied-in")
-    limit = [str(len(each)) for each in by_partition]
+    producer = Producer({"bootstrap.servers": served.address})
+    for number in range(4000):
+        producer.produce("copied-in", str(number), partition=number % PARTITIONS)
+    assert producer.flush(60) == 0
+    limit = str(4000 // PARTITIONS)
     running = [
         subprocess.Popen(
-            copier(java, served, each, "--max-messages", limit[each], "--enable-random-aborts"),
+            copier(java, served, each, "--max-messages", limit, "--enable-random-aborts"),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -182,7 +184,7 @@ def test_transactional_copiers(java: Java, served: ServedLog) -> None:
         running[0].kill()
         running[0].communicate()
         running[0] = subprocess.Popen(
-            copier(java, served, 0, "--max-messages", limit[0]), stdout=subprocess.PIPE, text=True
+            copier(java, served, 0, "--max-messages", limit), stdout=subprocess.PIPE, text=True
         )
         copied_something(running[0])
         assert running[0].poll() is None

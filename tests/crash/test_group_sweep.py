@@ -5,7 +5,7 @@ The workload and what must hold are in shared/group_sweep.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -39,11 +39,10 @@ def commits_count_before_they_are_durable(patch: Patch) -> None:
 
 def tombstones_are_not_written(patch: Patch) -> None:
 
-    async def forget(self: Any, gone: list[tuple[str, set[Any], bool]]) -> None:
-        for group, partitions, _ in gone:
-            keys = [(group, each) for each in partitions]
-            for key in keys:
-                self._offsets._committed.get(group, {}).pop(key[1], None)
+    async def forget(self: Any, gone: Iterable[tuple[str, set[Any]]], **_whole: Any) -> None:
+        for group, partitions in gone:
+            for each in partitions:
+                self._offsets._committed.get(group, {}).pop(each, None)
 
     patch.setattr(OffsetCoordinator, "_forget", forget)
 

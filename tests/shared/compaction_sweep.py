@@ -265,8 +265,9 @@ def _disks_of_starts(files: SimFiles) -> Iterator[SimFiles]:
 
 
 def sweep_errors(kind: str, *, step: int = 1, offset: int = 0) -> tuple[int, int]:
-    """Let every `step`-th operation in turn fail. Returns how many did, and how many of those the
-    partition survived without being opened again."""
+    """Let every `step`-th operation in turn fail; every other time the power goes then, else the
+    process ends. Returns how many failed, and how many of those the partition survived without
+    being opened again."""
     number, failed, survived = offset, 0, 0
     while True:
         failure = Failure(kind, number)
@@ -280,7 +281,8 @@ def sweep_errors(kind: str, *, step: int = 1, offset: int = 0) -> tuple[int, int
             return failed, survived
         failed, survived = failed + 1, survived + ended
         files.on_operation = None
-        with noting(f"{kind}: {failure.operation}"):
-            judge(files.after_crash("mixed", "mixed", seed=number), promised)
-            judge(files.restart(), promised)
+        lost = failed % 2 == 0
+        left = files.after_crash("mixed", "mixed", seed=number) if lost else files.restart()
+        with noting(f"{kind}: {failure.operation}; {'power lost' if lost else 'restarted'}"):
+            judge(left, promised)
         number += step

@@ -19,8 +19,8 @@ from simulation.simulation import simulate
 
 RUN = Path(__file__).with_name("run.py")
 SEEDS = 180
-MORE_SEEDS = range(100_000, 101_000)
-SHARD = 500
+MORE_SEEDS = range(100_000, 100_600)
+SHARD = 300
 
 HAPPENS = (
     # what every few hundred seeds must contain, or they prove less than they seem to
