@@ -101,11 +101,11 @@ def test_a_killed_sql_sink_delivers_every_record_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # lives are measured in whole runs, and these in how busy the machine is
-def test_fifty_kills_of_a_file_source(tmp_path: Path) -> None:
-    source_rounds(tmp_path, kills=50, count=10_000)
+def test_twenty_kills_of_a_file_source(tmp_path: Path) -> None:
+    source_rounds(tmp_path, kills=20, count=10_000)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # lives are measured in whole runs, and these in how busy the machine is
-def test_fifty_kills_of_a_sql_sink(tmp_path: Path) -> None:
-    sink_rounds(tmp_path, kills=50, count=5_000)
+def test_twenty_kills_of_a_sql_sink(tmp_path: Path) -> None:
+    sink_rounds(tmp_path, kills=20, count=5_000)
